@@ -1,0 +1,127 @@
+//! The kernel's command line, as the kernel splits it: words at spaces, double quotes protect spaces (lib/cmdline.c).
+
+use core::ffi::CStr;
+
+use crate::errno::Errno;
+use crate::kernel::{Kernel, read_full};
+use crate::limits::CMDLINE_BYTES;
+use crate::name::{self, Name};
+
+/// The command line's text in fixed memory.
+pub struct Cmdline {
+    buf: [u8; CMDLINE_BYTES],
+    len: usize,
+}
+
+/// Why the command line is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CmdlineError {
+    /// It cannot be read.
+    Read(Errno),
+    /// It is over [`CMDLINE_BYTES`].
+    TooLong,
+}
+
+impl Cmdline {
+    /// An empty command line.
+    pub const fn empty() -> Cmdline {
+        Cmdline { buf: [0; CMDLINE_BYTES], len: 0 }
+    }
+
+    /// Reads `/proc/cmdline` or another file like it.
+    pub fn read<K: Kernel>(kernel: &K, path: &CStr) -> Result<Cmdline, CmdlineError> {
+        let mut cmdline = Cmdline::empty();
+        let file = kernel.open(path).map_err(CmdlineError::Read)?;
+        cmdline.len = read_full(kernel, &file, &mut cmdline.buf).map_err(CmdlineError::Read)?.len();
+        if cmdline.len == CMDLINE_BYTES { Err(CmdlineError::TooLong) } else { Ok(cmdline) }
+    }
+
+    /// Its words in order, each as a name and what follows its `=`, without the quotes around the value or the word.
+    /// Words that are no UTF-8 are left out. What follows `--` is for init alone, and not among them.
+    pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let mut rest = &self.buf[..self.len];
+        core::iter::from_fn(move || {
+            rest = rest.trim_ascii_start();
+            let mut quoted = false;
+            let end = rest.iter().position(|b| {
+                quoted ^= *b == b'"';
+                b.is_ascii_whitespace() && !quoted
+            });
+            let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            (!word.is_empty() && word != b"--").then_some(word)
+        })
+        .filter_map(|word| core::str::from_utf8(word).ok())
+        .map(|word| match unquoted(word).split_once('=') {
+            // A word quoted from its start has its quotes around the whole: `"name=a b"`.
+            Some((name, value)) => (name, Some(unquoted(value))),
+            None => (unquoted(word), None),
+        })
+    }
+
+    /// The value of the last word `name=value`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.words().filter(|(n, _)| *n == name).filter_map(|(_, value)| value).last()
+    }
+
+    /// Whether the bare word `name` is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.words().any(|word| word == (name, None))
+    }
+
+    /// Whether `modest.skip=` names the module.
+    pub fn skips(&self, module: Name) -> bool {
+        self.words()
+            .filter(|(name, _)| *name == "modest.skip")
+            .any(|(_, list)| list.unwrap_or_default().split(',').any(|skip| name::of(skip) == module))
+    }
+}
+
+fn unquoted(text: &str) -> &str {
+    match text.strip_prefix('"') {
+        Some(inner) => inner.strip_suffix('"').unwrap_or(inner),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    fn cmdline(text: &str) -> Cmdline {
+        let fake = Fake::default().with_file("/proc/cmdline", text.as_bytes()).reading_at_most(7);
+        Cmdline::read(&fake, c"/proc/cmdline").unwrap()
+    }
+
+    #[test]
+    fn words_and_values() {
+        let line = cmdline("console=ttyS0 root=LABEL=data  rw modest.skip=a,snd-b \"x=1 2\" y=\"3 4\" rw=no -- z=1\n");
+        let words: Vec<_> = line.words().collect();
+        assert_eq!(
+            words,
+            [
+                ("console", Some("ttyS0")),
+                ("root", Some("LABEL=data")),
+                ("rw", None),
+                ("modest.skip", Some("a,snd-b")),
+                ("x", Some("1 2")),
+                ("y", Some("3 4")),
+                ("rw", Some("no")),
+            ]
+        );
+        assert_eq!(line.value("root"), Some("LABEL=data"));
+        assert_eq!(line.value("z"), None);
+        assert!(line.has("rw") && !line.has("root"));
+        assert!(line.skips(Name("snd_b")) && line.skips(Name("a")) && !line.skips(Name("b")));
+        assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
+        assert!(cmdline("").words().next().is_none());
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_an_error() {
+        let fake = Fake::default().with_file("/c", &[b'x'; CMDLINE_BYTES]);
+        assert_eq!(Cmdline::read(&fake, c"/c").err(), Some(CmdlineError::TooLong));
+        assert_eq!(Cmdline::read(&fake, c"/d").err(), Some(CmdlineError::Read(Errno::ENOENT)));
+    }
+}

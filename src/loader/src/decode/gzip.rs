@@ -1,0 +1,271 @@
+//! gzip (RFC 1952) over miniz_oxide's inflater: members one after another, each with its CRC and length checked.
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
+
+use super::{DecodeError, Input};
+use crate::kernel::Kernel;
+
+/// A gzip file being decoded. 47 KB: a 32 KiB window, the inflater's 10.5 KB, a page of input.
+pub struct Gzip<'k, K: Kernel> {
+    input: Input<'k, K>,
+    state: DecompressorOxide,
+    window: [u8; TINFL_LZ_DICT_SIZE],
+    /// What the window holds that nobody took yet: from `taken` to `made`.
+    taken: usize,
+    made: usize,
+    crc: u32,
+    len_bytes: u32,
+    member: Member,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Member {
+    Before,
+    Within,
+    After,
+    None,
+}
+
+impl<'k, K: Kernel> Gzip<'k, K> {
+    /// Starts at the start of the file.
+    pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
+        Gzip {
+            input: Input::new(kernel, file),
+            state: DecompressorOxide::new(),
+            window: [0; TINFL_LZ_DICT_SIZE],
+            taken: 0,
+            made: 0,
+            crc: !0,
+            len_bytes: 0,
+            member: Member::Before,
+        }
+    }
+
+    /// Fills `out` from its start as far as the image reaches: the number of bytes, less than `out` only at the end.
+    /// Nothing after a wrong checksum or length is handed out, but the bytes before it may have been.
+    pub fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            if self.taken < self.made {
+                let n = (self.made - self.taken).min(out.len() - filled);
+                out[filled..filled + n].copy_from_slice(&self.window[self.taken..self.taken + n]);
+                self.taken += n;
+                filled += n;
+            } else if !self.step()? {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+
+    /// How many bytes are left in the image, found by decoding them.
+    pub fn count(mut self) -> Result<u64, DecodeError> {
+        let mut len_bytes = 0;
+        loop {
+            len_bytes += (self.made - self.taken) as u64;
+            self.taken = self.made;
+            if !self.step()? {
+                return Ok(len_bytes);
+            }
+        }
+    }
+
+    /// Goes on to more bytes in the window, or to the next member; `false` at the end of the file.
+    fn step(&mut self) -> Result<bool, DecodeError> {
+        match self.member {
+            Member::Before => {
+                self.header()?;
+                self.state.init();
+                (self.crc, self.len_bytes) = (!0, 0);
+                (self.taken, self.made) = (0, 0);
+                self.member = Member::Within;
+            }
+            Member::Within => self.inflate()?,
+            Member::After => {
+                if self.input.u32_le()? != !self.crc {
+                    return Err(DecodeError::Checksum);
+                }
+                if self.input.u32_le()? != self.len_bytes {
+                    return Err(DecodeError::Length);
+                }
+                // gzip(1) ignores zeros that pad a file to its medium's blocks.
+                while self.input.peek()?.first() == Some(&0) {
+                    self.input.consume(1);
+                }
+                self.member = if self.input.at_end()? { Member::None } else { Member::Before };
+            }
+            Member::None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn inflate(&mut self) -> Result<(), DecodeError> {
+        if self.made == TINFL_LZ_DICT_SIZE {
+            (self.taken, self.made) = (0, 0);
+        }
+        let input = self.input.peek()?;
+        if input.is_empty() {
+            return Err(DecodeError::Truncated);
+        }
+        let (status, consumed, made) =
+            decompress(&mut self.state, input, &mut self.window, self.made, TINFL_FLAG_HAS_MORE_INPUT);
+        self.input.consume(consumed);
+        let fresh = &self.window[self.made..self.made + made];
+        self.crc = crc32(self.crc, fresh);
+        self.len_bytes = self.len_bytes.wrapping_add(made as u32);
+        self.made += made;
+        match status {
+            TINFLStatus::Done => self.member = Member::After,
+            TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
+            _ => return Err(DecodeError::Corrupt("its deflate stream breaks off")),
+        }
+        Ok(())
+    }
+
+    /// Reads a member's header up to its deflate stream.
+    fn header(&mut self) -> Result<(), DecodeError> {
+        if [self.input.byte()?, self.input.byte()?] != [0x1f, 0x8b] {
+            return Err(DecodeError::Corrupt("bytes after its end are not another member"));
+        }
+        if self.input.byte()? != 8 {
+            return Err(DecodeError::Corrupt("its method is not deflate"));
+        }
+        let flags = self.input.byte()?;
+        for _ in 0..6 {
+            self.input.byte()?;
+        }
+        const CRC: u8 = 2;
+        const EXTRA: u8 = 4;
+        const NAME: u8 = 8;
+        const COMMENT: u8 = 16;
+        if flags & !(1 | CRC | EXTRA | NAME | COMMENT) != 0 {
+            return Err(DecodeError::Corrupt("its header has reserved flags"));
+        }
+        if flags & EXTRA != 0 {
+            for _ in 0..u16::from_le_bytes([self.input.byte()?, self.input.byte()?]) {
+                self.input.byte()?;
+            }
+        }
+        for text in [NAME, COMMENT] {
+            if flags & text != 0 {
+                while self.input.byte()? != 0 {}
+            }
+        }
+        if flags & CRC != 0 {
+            self.input.byte()?;
+            self.input.byte()?;
+        }
+        Ok(())
+    }
+}
+
+/// The CRC of IEEE 802.3, reflected, a byte at a time.
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut crc = i as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
+};
+
+fn crc32(crc: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(crc, |crc, byte| CRC_TABLE[(crc as u8 ^ byte) as usize] ^ crc >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder =
+            flate2::GzBuilder::new().filename("m.ko").extra(&b"ex"[..]).write(Vec::new(), flate2::Compression::best());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
+        let fake = Fake::default().with_file("/f", bytes);
+        let file = fake.open(c"/f").unwrap();
+        let mut gzip = Gzip::new(&fake, &file);
+        let mut all = Vec::new();
+        loop {
+            let mut out = vec![0; piece];
+            let n = gzip.read(&mut out)?;
+            all.extend_from_slice(&out[..n]);
+            if n < piece {
+                assert_eq!(Gzip::new(&fake, &file).count(), Ok(all.len() as u64));
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Bytes that compress as code does: somewhat.
+    fn sample(len: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        (0..len)
+            .map(|i| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if state >> 28 < 5 { (state >> 16) as u8 } else { (i / 7) as u8 }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn members_in_a_row_are_one_image() {
+        let (a, b) = (sample(100_000), sample(70_001));
+        let file = [gzip(&a), gzip(&[]), gzip(&b), vec![0; 300]].concat();
+        for piece in [1000, 32768, 1 << 20] {
+            assert_eq!(decode_in(&file, piece), Ok([&a[..], &b].concat()));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let data = sample(50_000);
+        let good = gzip(&data);
+        let end = good.len();
+        for len in [0, 1, 5, 12, 17, 100, end - 9, end - 8, end - 4, end - 1] {
+            assert_eq!(decode_in(&good[..len], 512), Err(DecodeError::Truncated), "{len} of {end}");
+        }
+        let changed = |at: usize| {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            decode_in(&bad, 512)
+        };
+        assert_eq!(changed(end - 8), Err(DecodeError::Checksum));
+        assert_eq!(changed(end - 1), Err(DecodeError::Length));
+        assert_eq!(changed(2), Err(DecodeError::Corrupt("its method is not deflate")));
+        let trailing = [&good[..], b"x"].concat();
+        assert_eq!(decode_in(&trailing, 512), Err(DecodeError::Truncated));
+        let trailing = [&good[..], b"xyz"].concat();
+        assert_eq!(decode_in(&trailing, 512), Err(DecodeError::Corrupt("bytes after its end are not another member")));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_flipped_bit_of_the_data_is_noticed(at in 20usize..20_000, bit in 0u8..8) {
+            let data = sample(50_000);
+            let mut bad = gzip(&data);
+            let at = at % bad.len();
+            // The header's time, system, name and extra fields say nothing of the data.
+            prop_assume!(at >= 22);
+            bad[at] ^= 1 << bit;
+            prop_assert!(decode_in(&bad, 4096).is_err());
+        }
+    }
+}

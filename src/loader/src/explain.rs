@@ -1,0 +1,128 @@
+//! From a failure to its cause: errno, and what the file itself shows. Runs only after a failure.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use crate::errno::Errno;
+use crate::image::{self, Fault, Format};
+use crate::kernel::Kernel;
+use crate::load::Failure;
+
+/// Why a module is not loaded, as one clause for people: `ENOEXEC: built for …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    failure: Failure,
+    fault: Option<Fault>,
+}
+
+/// Finds the cause of `failure` of the module in `file`.
+pub fn explain<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
+    // What refuses a file for its content answers with one of these; for a compressed file the headers are out of sight.
+    let content =
+        matches!(failure, Failure::Kernel(Errno::ENOEXEC | Errno::EINVAL) | Failure::Read(_) | Failure::Decode(_));
+    let fault = if content { kernel.open(file).ok().and_then(|file| examine(kernel, &file)) } else { None };
+    Cause { failure, fault }
+}
+
+fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
+    let mut magic = [0; Format::MAGIC_BYTES];
+    match kernel.read_at(file, &mut magic, 0) {
+        Ok(n) if Format::of(&magic[..n]) != Format::Plain => None,
+        _ => image::examine(kernel, file),
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Failure::Open(errno) | Failure::Read(errno) | Failure::Memory(errno) | Failure::Kernel(errno)) =
+            self.failure
+        else {
+            return match (self.failure, self.fault) {
+                (_, Some(fault)) => fault.fmt(f),
+                (Failure::Decode(error), _) => error.fmt(f),
+                (Failure::Refusal(refusal), _) => refusal.fmt(f),
+                _ => Ok(()),
+            };
+        };
+        write!(f, "{errno}: ")?;
+        match (self.failure, self.fault) {
+            (_, Some(fault)) => fault.fmt(f),
+            (Failure::Open(errno), _) => f.write_str(of_open(errno)),
+            (Failure::Read(_), _) => f.write_str("the file cannot be read"),
+            (Failure::Memory(_), _) => f.write_str("no memory can be mapped for the image"),
+            _ => f.write_str(of_kernel(errno)),
+        }
+    }
+}
+
+/// What an errno of open(2) means for a module file.
+pub fn of_open(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => "no such file",
+        Errno::EACCES => "permission to read it is denied",
+        Errno::ELOOP => "its symbolic links lead in a circle",
+        Errno::ENOTDIR => "a part of its path is not a directory",
+        Errno::ENAMETOOLONG => "its path is too long",
+        Errno::EMFILE | Errno::ENFILE => "too many files are open",
+        Errno::ENXIO => "it is a FIFO, socket or absent device, not a module",
+        Errno::EIO => "the storage it is on does not answer",
+        _ => "it cannot be opened",
+    }
+}
+
+/// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
+pub fn of_kernel(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM => {
+            "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel command line, \
+             or lockdown)"
+        }
+        Errno::EACCES => "a security module of the kernel forbids it",
+        Errno::ENOEXEC => {
+            "the kernel does not take it for a module of its own (another kernel version or configuration, or damaged)"
+        }
+        Errno::EINVAL => {
+            "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or compressed \
+             data that does not decode)"
+        }
+        Errno::ENOENT => {
+            "a symbol it needs is not there, load what exports it first (or its init found something missing)"
+        }
+        Errno::EEXIST => "its init says that something exists already",
+        Errno::EBUSY => "a module it needs, or a duplicate of it, is still being loaded or unloaded",
+        Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EKEYEXPIRED | Errno::EKEYREVOKED => {
+            "not signed with a key that this kernel trusts, and it enforces signatures"
+        }
+        Errno::EBADMSG => "its signature is malformed",
+        Errno::ENOPKG => "its signature uses an algorithm that this kernel lacks",
+        Errno::EOPNOTSUPP => "the kernel cannot decompress modules (or its init does not support this machine)",
+        Errno::ETXTBSY => "the file is open for writing",
+        Errno::EFBIG => "the file is too big",
+        Errno::EFAULT => "the image could not be read to its end",
+        Errno::ENOMEM => "the kernel has too little memory for it",
+        Errno::EINTR => "interrupted by a signal",
+        Errno::ENOSYS => "the kernel has no such call: modules are not configured (or its init said so)",
+        Errno::ENODEV | Errno::ENXIO => "its init found no device that it is for",
+        Errno::EIO => "reading it, or its device, failed",
+        _ => "its init failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::DecodeError;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn the_file_speaks_before_the_errno() {
+        let fake = Fake::default().with_file("/e.ko", b"").with_file("/m.ko.gz", b"\x1f\x8b");
+        let text = |file, failure| explain(&fake, file, failure).to_string();
+        assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::EINVAL)), "EINVAL: the file is empty");
+        assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::ENODEV)), "ENODEV: its init found no device that it is for");
+        assert_eq!(text(c"/none", Failure::Open(Errno::ENOENT)), "ENOENT: no such file");
+        let decode = Failure::Decode(DecodeError::Truncated);
+        assert_eq!(text(c"/m.ko.gz", decode), "the compressed file ends too early");
+        assert!(text(c"/m.ko.gz", Failure::Kernel(Errno::EINVAL)).starts_with("EINVAL: the kernel refuses it"));
+    }
+}

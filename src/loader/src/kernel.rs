@@ -1,0 +1,199 @@
+//! The few operations of a kernel that the loader needs, so that tests can stand in for it.
+//!
+//! Only what loading needs belongs here; the duties of PID 1 (mounting, rebooting) are plain functions in [`crate::sys`].
+
+use core::ffi::CStr;
+
+use crate::errno::Errno;
+
+/// What kind of file a descriptor is open on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A block device.
+    BlockDevice,
+    /// A character device, FIFO or socket.
+    Other,
+}
+
+/// The part of stat(2) that matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Kind of file.
+    pub kind: FileKind,
+    /// Length in bytes of a regular file.
+    pub size_bytes: u64,
+    /// The device that the file is on.
+    pub device: u64,
+}
+
+/// A kernel to load modules into.
+pub trait Kernel {
+    /// An open file, closed when dropped.
+    type File;
+    /// Memory mapped for this process alone, unmapped when dropped.
+    type Region: AsRef<[u8]> + AsMut<[u8]>;
+
+    /// Opens `path` for reading; never blocks on a FIFO (open(2)).
+    fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
+    /// Reads on from the file's position: number of bytes, 0 at the end (read(2)).
+    fn read(&self, file: &Self::File, buf: &mut [u8]) -> Result<usize, Errno>;
+    /// Reads from `offset` without moving the file's position (pread(2)).
+    fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Kind and size of an open file (fstat(2)).
+    fn stat(&self, file: &Self::File) -> Result<Stat, Errno>;
+    /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`.
+    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32) -> Result<(), Errno>;
+    /// Whether the kernel knows finit_module at all (since 3.8), whatever it answered to a module.
+    fn has_finit_module(&self) -> bool;
+    /// Loads the module at `image` (init_module(2)).
+    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno>;
+    /// Maps the first `len_bytes` of `file`, private (mmap(2)).
+    fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;
+    /// Fresh zeroed memory (mmap(2), anonymous).
+    fn allocate(&self, len_bytes: usize) -> Result<Self::Region, Errno>;
+    /// The running kernel's release, as in `/lib/modules/RELEASE` (uname(2)).
+    fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno>;
+    /// Monotonic time in µs (clock_gettime(2)).
+    fn now_us(&self) -> u64;
+}
+
+/// Reads until `buf` is full or the file ends: the part that was filled.
+pub fn read_full<'b, K: Kernel>(kernel: &K, file: &K::File, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let mut len = 0;
+    while len < buf.len() {
+        match kernel.read(file, &mut buf[len..])? {
+            0 => break,
+            n => len += n,
+        }
+    }
+    Ok(&buf[..len])
+}
+
+/// Reads a small file whole, such as one of `/proc` or `/sys`, without the newline at its end; what does not fit is left.
+pub fn read_small<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let file = kernel.open(path)?;
+    Ok(read_full(kernel, &file, buf)?.trim_ascii_end())
+}
+
+/// A kernel made of a table, for tests: files in memory, answers of the module calls by script, every call recorded.
+#[cfg(test)]
+pub mod fake {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+    use std::collections::{BTreeMap, VecDeque};
+    use std::rc::Rc;
+
+    /// See the module.
+    #[derive(Default)]
+    pub struct Fake {
+        files: BTreeMap<String, Rc<Vec<u8>>>,
+        read_at_most: Option<usize>,
+        fail_read_after: Option<(usize, Errno)>,
+        answers: RefCell<VecDeque<Result<(), Errno>>>,
+        /// What was asked of the kernel, but for reads.
+        pub calls: RefCell<Vec<String>>,
+        /// The images given to init_module.
+        pub images: RefCell<Vec<Vec<u8>>>,
+        clock: Cell<u64>,
+        lacks_finit: bool,
+    }
+
+    /// An open file of [`Fake`].
+    pub struct File {
+        path: String,
+        content: Rc<Vec<u8>>,
+        position: Cell<usize>,
+    }
+
+    impl Fake {
+        pub fn with_file(mut self, path: &str, content: &[u8]) -> Self {
+            self.files.insert(path.into(), Rc::new(content.to_vec()));
+            self
+        }
+        pub fn reading_at_most(mut self, bytes: usize) -> Self {
+            self.read_at_most = Some(bytes);
+            self
+        }
+        pub fn failing_read_after(mut self, bytes: usize, errno: Errno) -> Self {
+            self.fail_read_after = Some((bytes, errno));
+            self
+        }
+        pub fn without_finit(mut self) -> Self {
+            self.lacks_finit = true;
+            self
+        }
+        /// What the next calls of finit_module and init_module return; success once these are used up.
+        pub fn answering(self, answers: &[Result<(), Errno>]) -> Self {
+            self.answers.borrow_mut().extend(answers);
+            self
+        }
+        fn record(&self, call: String) {
+            self.calls.borrow_mut().push(call);
+        }
+        fn answer(&self) -> Result<(), Errno> {
+            self.answers.borrow_mut().pop_front().unwrap_or(Ok(()))
+        }
+    }
+
+    impl Kernel for Fake {
+        type File = File;
+        type Region = Vec<u8>;
+
+        fn open(&self, path: &CStr) -> Result<File, Errno> {
+            let path = path.to_str().unwrap().to_string();
+            self.record(format!("open {path}"));
+            let content = self.files.get(&path).ok_or(Errno::ENOENT)?.clone();
+            Ok(File { path, content, position: Cell::new(0) })
+        }
+        fn read(&self, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
+            let n = self.read_at(file, buf, file.position.get() as u64)?;
+            file.position.set(file.position.get() + n);
+            Ok(n)
+        }
+        fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+            let rest = file.content.get(offset as usize..).unwrap_or_default();
+            if let Some((_, errno)) = self.fail_read_after.filter(|(bytes, _)| offset as usize >= *bytes) {
+                return Err(errno);
+            }
+            let n = rest.len().min(buf.len()).min(self.read_at_most.unwrap_or(usize::MAX));
+            buf[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        }
+        fn stat(&self, file: &File) -> Result<Stat, Errno> {
+            Ok(Stat { kind: FileKind::Regular, size_bytes: file.content.len() as u64, device: 1 })
+        }
+        fn finit_module(&self, file: &File, params: &CStr, flags: u32) -> Result<(), Errno> {
+            self.record(format!("finit {} {:?} {flags}", file.path, params.to_str().unwrap()));
+            if self.lacks_finit {
+                return Err(Errno::ENOSYS);
+            }
+            self.answer()
+        }
+        fn has_finit_module(&self) -> bool {
+            !self.lacks_finit
+        }
+        fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
+            self.record(format!("init {:?}", params.to_str().unwrap()));
+            self.images.borrow_mut().push(image.to_vec());
+            self.answer()
+        }
+        fn map(&self, file: &File, len_bytes: usize) -> Result<Vec<u8>, Errno> {
+            self.record(format!("map {}", file.path));
+            Ok(file.content[..len_bytes].to_vec())
+        }
+        fn allocate(&self, len_bytes: usize) -> Result<Vec<u8>, Errno> {
+            self.record(format!("allocate {len_bytes}"));
+            Ok(vec![0; len_bytes])
+        }
+        fn release<'b>(&self, _: &'b mut [u8; 65]) -> Result<&'b str, Errno> {
+            Ok("6.1.0-test")
+        }
+        fn now_us(&self) -> u64 {
+            self.clock.replace(self.clock.get() + 10)
+        }
+    }
+}

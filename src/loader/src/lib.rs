@@ -1,0 +1,40 @@
+//! The whole of modest's thinking: reads a manifest, finds and loads the modules it names, and says why one failed.
+//!
+//! No libc, no heap, and no unsafe code outside [`sys`]. One vocabulary: a **manifest** has lines, of which each names an
+//! **entry**; an entry is resolved to a **plan** of module files; a file holds a module's **image**, perhaps compressed; a
+//! **load path** puts it into the kernel within the **budget**.
+//!
+//! Where to look: [`run`] is the one loop. It reads lines ([`lines`], [`manifest`]), resolves names ([`resolve`]), loads
+//! ([`load`], with [`image`] and [`decode`]), and reports ([`report`], [`explain`]). [`cmdline`] and [`root`] serve PID 1.
+//! Every capacity is in [`limits`].
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod cmdline;
+pub mod decode;
+pub mod errno;
+pub mod explain;
+pub mod image;
+pub mod kernel;
+pub mod limits;
+pub mod lines;
+pub mod load;
+pub mod manifest;
+pub mod name;
+pub mod report;
+pub mod resolve;
+pub mod root;
+pub mod run;
+pub mod sys;
+
+/// A path as the kernel takes it, in fixed memory.
+pub type Path = heapless::CString<{ limits::PATH_BYTES }>;
+
+/// Joins `parts` to a path; `None` when it would be longer than [`limits::PATH_BYTES`] or holds a NUL.
+pub fn path(parts: &[&[u8]]) -> Option<Path> {
+    let mut path = Path::new();
+    for part in parts {
+        path.extend_from_bytes(part).ok()?;
+    }
+    Some(path)
+}

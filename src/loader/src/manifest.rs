@@ -1,0 +1,464 @@
+//! The manifest's grammar, both ways: the build host writes lines with [`Line`]'s `Display`, the target reads them with
+//! [`Line::parse`].
+//!
+//! One rule: what begins with `@` is for modest, everything else is what `insmod` would be given. So `/etc/modules`,
+//! `modules-load.d/*.conf`, Android's `modules.load` and OpenWrt's `modules.d/*` are manifests as they are.
+
+use core::fmt;
+
+use crate::load::LoadPath;
+
+/// One line of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Nothing: a blank line or a comment (`#` or `;` first).
+    Empty,
+    /// `@root DIR`: where names and relative paths are looked up, from here on.
+    Root(&'a str),
+    /// `@budget SIZE`: ceiling on the loader's own memory in bytes, from here on.
+    Budget(u64),
+    /// `@on-error …`: what a failure does, from here on.
+    OnError(OnError<'a>),
+    /// `@exec PATH`: the next init, when all entries are done.
+    Exec(&'a str),
+    /// `@switch-root`: mount the root that the kernel command line names, and go on there.
+    SwitchRoot,
+    /// A module to load.
+    Entry(Entry<'a>),
+}
+
+/// What a failure does to the rest of the boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError<'a> {
+    /// Goes on with the next entry.
+    #[default]
+    Continue,
+    /// Loads nothing more and does not hand over.
+    Stop,
+    /// Restarts the machine.
+    Reboot,
+    /// Runs this program in place of the next init.
+    Exec(&'a str),
+}
+
+/// A module to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// A name, or with a `/` a path, absolute or relative to the root.
+    pub module: &'a str,
+    /// `@optional`: its failure is told but is none.
+    pub optional: bool,
+    /// `@path=`: this load path and no other.
+    pub path: Option<LoadPath>,
+    /// `@size=`: the image's length in bytes, uncompressed.
+    pub size_bytes: Option<u64>,
+    /// Its parameters, as the kernel reads them.
+    pub params: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    /// A module with nothing said about it.
+    pub fn new(module: &'a str) -> Self {
+        Entry { module, optional: false, path: None, size_bytes: None, params: "" }
+    }
+}
+
+/// What is wrong with a line, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseError<'a> {
+    /// Column of the offending character, counted from 1, in characters.
+    pub column: usize,
+    /// What was found there.
+    pub problem: Problem<'a>,
+}
+
+/// What can be wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Problem<'a> {
+    NotUtf8,
+    Control(u8),
+    UnknownDirective(&'a str),
+    UnknownAttribute(&'a str),
+    LateAttribute(&'a str),
+    RepeatedAttribute(&'a str),
+    NoValue(&'a str),
+    UnexpectedValue(&'a str),
+    UnexpectedWord(&'a str),
+    NotAPath(&'a str),
+    NotASize(&'a str),
+    NotALoadPath(&'a str),
+    NotAPolicy(&'a str),
+    OpenQuote,
+}
+
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::NotUtf8 => write!(f, "not UTF-8; expected text"),
+            Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
+            Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
+            Problem::UnknownDirective(word) => {
+                write!(f, "unknown directive {word}; expected @root, @budget, @on-error, @exec or @switch-root")
+            }
+            Problem::UnknownAttribute(word) => {
+                write!(f, "unknown attribute {word}; expected @optional, @size= or @path=")
+            }
+            Problem::LateAttribute(word) => {
+                write!(f, "{word} after a parameter; expected attributes before parameters")
+            }
+            Problem::RepeatedAttribute(word) => write!(f, "{word} a second time; expected it once"),
+            Problem::NoValue(word) => write!(f, "{word} has no value; expected one"),
+            Problem::UnexpectedValue(word) => write!(f, "{word} takes no value"),
+            Problem::UnexpectedWord(word) => write!(f, "unexpected {word}; expected the end of the line"),
+            Problem::NotAPath(word) => write!(f, "{word} is not a path; expected one that begins with /"),
+            Problem::NotASize(word) => write!(f, "{word} is not a size; expected bytes, or a number with K, M or G"),
+            Problem::NotALoadPath(word) => {
+                write!(f, "{word} is not a load path; expected finit, finit-compressed, mmap or buffer")
+            }
+            Problem::NotAPolicy(word) => {
+                write!(f, "{word} is not a policy; expected continue, stop, reboot or exec PATH")
+            }
+            Problem::OpenQuote => write!(f, "quote that is never closed; expected another \""),
+        }
+    }
+}
+
+/// The words of a line, each with its byte offset. A word ends at a space outside double quotes (lib/cmdline.c).
+struct Words<'a> {
+    line: &'a str,
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    fn skip_spaces(&mut self) {
+        let rest = &self.line[self.at..];
+        self.at = self.line.len() - rest.trim_ascii_start().len();
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = (usize, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.skip_spaces();
+        let start = self.at;
+        let mut quoted = false;
+        let ends = |c: char| {
+            quoted ^= c == '"';
+            c.is_ascii_whitespace() && !quoted
+        };
+        let len = self.line[start..].find(ends).unwrap_or(self.line.len() - start);
+        self.at = start + len;
+        (len > 0).then(|| (start, &self.line[start..self.at]))
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Reads one line, without its newline.
+    pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
+        let text = core::str::from_utf8(line).map_err(|e| {
+            let before = core::str::from_utf8(&line[..e.valid_up_to()]).unwrap_or_default();
+            ParseError { column: before.chars().count() + 1, problem: Problem::NotUtf8 }
+        })?;
+        Self::parse_text(text).map_err(|(at, problem)| ParseError { column: text[..at].chars().count() + 1, problem })
+    }
+
+    fn parse_text(line: &'a str) -> Result<Self, (usize, Problem<'a>)> {
+        let control = line.bytes().position(|b| b.is_ascii_control() && b != b'\t');
+        let mut words = Words { line, at: 0 };
+        let Some((at, first)) = words.next() else { return Ok(Line::Empty) };
+        if first.starts_with(['#', ';']) {
+            return Ok(Line::Empty);
+        }
+        if let Some(at) = control {
+            return Err((at, Problem::Control(line.as_bytes()[at])));
+        }
+        if first.starts_with('@') { Self::parse_directive(at, first, words) } else { Self::parse_entry(first, words) }
+    }
+
+    fn parse_directive(at: usize, first: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        let mut value = || words.next().ok_or((at, Problem::NoValue(first)));
+        let line = match first {
+            "@root" => value().and_then(path).map(Line::Root)?,
+            "@budget" => {
+                let (at, word) = value()?;
+                Line::Budget(size_bytes(word).ok_or((at, Problem::NotASize(word)))?)
+            }
+            "@on-error" => Line::OnError(match value()? {
+                (_, "continue") => OnError::Continue,
+                (_, "stop") => OnError::Stop,
+                (_, "reboot") => OnError::Reboot,
+                (_, "exec") => value().and_then(path).map(OnError::Exec)?,
+                (at, word) => return Err((at, Problem::NotAPolicy(word))),
+            }),
+            "@exec" => value().and_then(path).map(Line::Exec)?,
+            "@switch-root" => Line::SwitchRoot,
+            _ => return Err((at, Problem::UnknownDirective(first))),
+        };
+        match words.next() {
+            Some((at, word)) => Err((at, Problem::UnexpectedWord(word))),
+            None => Ok(line),
+        }
+    }
+
+    fn parse_entry(module: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        let mut entry = Entry::new(module);
+        let mut params_at = None;
+        if let Some(quote) = open_quote(words.line) {
+            return Err((quote, Problem::OpenQuote));
+        }
+        while let Some((at, word)) = words.next() {
+            if !word.starts_with('@') {
+                params_at.get_or_insert(at);
+                continue;
+            }
+            if params_at.is_some() {
+                return Err((at, Problem::LateAttribute(word)));
+            }
+            let (attribute, value) = word.split_once('=').map_or((word, None), |(a, v)| (a, Some(v)));
+            let needed = || value.filter(|v| !v.is_empty()).ok_or((at, Problem::NoValue(attribute)));
+            let repeated = match attribute {
+                "@optional" if value.is_some() => return Err((at, Problem::UnexpectedValue(attribute))),
+                "@optional" => core::mem::replace(&mut entry.optional, true),
+                "@size" => {
+                    let value = needed()?;
+                    let size = size_bytes(value).ok_or((at, Problem::NotASize(value)))?;
+                    entry.size_bytes.replace(size).is_some()
+                }
+                "@path" => {
+                    let value = needed()?;
+                    let path = LoadPath::from_name(value).ok_or((at, Problem::NotALoadPath(value)))?;
+                    entry.path.replace(path).is_some()
+                }
+                _ => return Err((at, Problem::UnknownAttribute(word))),
+            };
+            if repeated {
+                return Err((at, Problem::RepeatedAttribute(attribute)));
+            }
+        }
+        if let Some(at) = params_at {
+            entry.params = words.line[at..].trim_ascii_end();
+        }
+        Ok(Line::Entry(entry))
+    }
+}
+
+fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
+    if word.starts_with('/') { Ok(word) } else { Err((at, Problem::NotAPath(word))) }
+}
+
+/// The offset of the double quote in `text` that has no partner.
+fn open_quote(text: &str) -> Option<usize> {
+    let mut quotes = text.match_indices('"').map(|(at, _)| at);
+    while let Some(open) = quotes.next() {
+        if quotes.next().is_none() {
+            return Some(open);
+        }
+    }
+    None
+}
+
+/// Reads a size: bytes, or a number with `K`, `M` or `G` for powers of 1024.
+pub fn size_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => return None,
+    };
+    // A sign is no part of a size, though `parse` takes it.
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+impl fmt::Display for OnError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OnError::Continue => f.write_str("continue"),
+            OnError::Stop => f.write_str("stop"),
+            OnError::Reboot => f.write_str("reboot"),
+            OnError::Exec(path) => write!(f, "exec {path}"),
+        }
+    }
+}
+
+/// The line as [`Line::parse`] reads it back, without a newline.
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Empty => Ok(()),
+            Line::Root(path) => write!(f, "@root {path}"),
+            Line::Budget(bytes) => write!(f, "@budget {bytes}"),
+            Line::OnError(policy) => write!(f, "@on-error {policy}"),
+            Line::Exec(path) => write!(f, "@exec {path}"),
+            Line::SwitchRoot => f.write_str("@switch-root"),
+            Line::Entry(entry) => {
+                f.write_str(entry.module)?;
+                if entry.optional {
+                    f.write_str(" @optional")?;
+                }
+                if let Some(path) = entry.path {
+                    write!(f, " @path={path}")?;
+                }
+                if let Some(size) = entry.size_bytes {
+                    write!(f, " @size={size}")?;
+                }
+                if !entry.params.is_empty() {
+                    write!(f, " {}", entry.params)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes one argument of a command line as the kernel must be given it: in `var=val with spaces` the value is put in
+/// double quotes, as busybox's insmod does; what has quotes already stays as it is.
+pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
+    let needs = argument.contains(|c: char| c.is_ascii_whitespace()) && !argument.contains('"');
+    match argument.split_once('=') {
+        _ if !needs => out.write_str(argument),
+        Some((name, value)) => write!(out, "{name}=\"{value}\""),
+        None => write!(out, "\"{argument}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(line: &str) -> Entry<'_> {
+        match Line::parse(line.as_bytes()) {
+            Ok(Line::Entry(entry)) => entry,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_of_every_kind() {
+        let parse = |text: &'static str| Line::parse(text.as_bytes()).unwrap();
+        for empty in ["", "   ", "\t", "# x @y \"", "; z", "  # indented"] {
+            assert_eq!(parse(empty), Line::Empty);
+        }
+        assert_eq!(parse("@root /lib/modules/6.12.1"), Line::Root("/lib/modules/6.12.1"));
+        assert_eq!(parse("@budget 512K"), Line::Budget(512 << 10));
+        assert_eq!(parse("@on-error exec /bin/sh "), Line::OnError(OnError::Exec("/bin/sh")));
+        assert_eq!(parse("@on-error reboot"), Line::OnError(OnError::Reboot));
+        assert_eq!(parse("@switch-root"), Line::SwitchRoot);
+        assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
+    }
+
+    #[test]
+    fn entries_are_what_insmod_would_be_given() {
+        assert_eq!(entry("ext4"), Entry::new("ext4"));
+        assert_eq!(entry("\tvirtio_blk queue_depth=64  ").params, "queue_depth=64");
+        let dummy = entry("kernel/drivers/net/dummy.ko.gz @optional numdummies=2");
+        assert!(dummy.optional && dummy.params == "numdummies=2");
+        assert_eq!(entry("foo @size=3M label=\"two words\" x=\"a @b\"").params, "label=\"two words\" x=\"a @b\"");
+        assert_eq!(entry("foo @size=3M").size_bytes, Some(3 << 20));
+        assert_eq!(entry("foo @path=mmap").path, Some(LoadPath::Mmap));
+        assert_eq!(entry("foo a=#1").params, "a=#1");
+    }
+
+    #[test]
+    fn errors_name_column_and_what_was_expected() {
+        for (line, column, says) in [
+            ("@rot /x", 1, "unknown directive @rot; expected @root,"),
+            ("  @root", 3, "@root has no value"),
+            ("@root lib", 7, "lib is not a path"),
+            ("@budget 5X", 9, "5X is not a size"),
+            ("@budget +5", 9, "+5 is not a size"),
+            ("@budget 99999999999G", 9, "is not a size"),
+            ("@on-error explode", 11, "explode is not a policy"),
+            ("@on-error exec", 1, "@on-error has no value"),
+            ("@switch-root /x", 14, "unexpected /x"),
+            ("ext4 @optionl", 6, "unknown attribute @optionl"),
+            ("ext4 a=1 @optional", 10, "expected attributes before parameters"),
+            ("ext4 @optional @optional", 16, "a second time"),
+            ("ext4 @optional=1", 6, "takes no value"),
+            ("ext4 @size=", 6, "@size has no value"),
+            ("ext4 @path=fast", 6, "fast is not a load path"),
+            ("ä a=\"x", 5, "quote that is never closed"),
+            ("ext4\r", 5, "carriage return"),
+            ("ext4 a\0b", 7, "control character 0x00"),
+        ] {
+            let e = Line::parse(line.as_bytes()).expect_err(line);
+            assert_eq!(e.column, column, "{line}");
+            assert!(e.problem.to_string().contains(says), "{line}: {}", e.problem);
+        }
+        assert_eq!(Line::parse(b"ab\xff"), Err(ParseError { column: 3, problem: Problem::NotUtf8 }));
+    }
+
+    #[test]
+    fn a_foreign_manifest_is_taken_as_it_is() {
+        let android = "kernel/drivers/tty/serial/8250/8250.ko\nzram.ko\n";
+        let debian = "# /etc/modules: kernel modules to load at boot time.\n\nloop max_loop=64\n";
+        let openwrt = "nf_conntrack\nip6_tables\nsch_fq_codel limit=1000 \n";
+        let systemd = "; comment\n# other\nvirtio-net\n";
+        for text in [android, debian, openwrt, systemd] {
+            for line in text.lines() {
+                Line::parse(line.as_bytes()).unwrap_or_else(|e| panic!("{line}: {e:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_value_of_an_argument_is_quoted() {
+        let quoted = |argument: &str| {
+            let mut out = String::new();
+            quote_param(argument, &mut out).unwrap();
+            out
+        };
+        assert_eq!(quoted("a=1"), "a=1");
+        assert_eq!(quoted("var=val with spaces"), "var=\"val with spaces\"");
+        assert_eq!(quoted("var=\"val with spaces\""), "var=\"val with spaces\"");
+        assert_eq!(quoted("a=b=c d"), "a=\"b=c d\"");
+        assert_eq!(quoted("two words"), "\"two words\"");
+        assert_eq!(quoted(""), "");
+    }
+
+    fn line_parts() -> impl Strategy<Value = (u8, String, bool, Option<u64>, Option<usize>, Vec<String>)> {
+        let word = "[a-z0-9_./-]{1,20}";
+        let param = "[a-z_.]{1,8}(=([a-z0-9,:@#]{0,6}|\"[a-z @#;=]{0,9}\"))?";
+        (0u8..9, word, any::<bool>(), any::<Option<u64>>(), any::<Option<usize>>(), prop::collection::vec(param, 0..4))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_read_back((kind, word, optional, size, path, params) in line_parts()) {
+            let params = params.join(" ");
+            let absolute = format!("/{word}");
+            let line = match kind {
+                0 => Line::Root(&absolute),
+                1 => Line::Budget(size.unwrap_or(0)),
+                2 => Line::OnError(OnError::Exec(&absolute)),
+                3 => Line::Exec(&absolute),
+                4 => Line::OnError(OnError::Stop),
+                5 => Line::SwitchRoot,
+                _ => Line::Entry(Entry {
+                    module: &word,
+                    optional,
+                    path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
+                    size_bytes: size,
+                    params: &params,
+                }),
+            };
+            let text = line.to_string();
+            prop_assert_eq!(Line::parse(text.as_bytes()), Ok(line), "{}", text);
+        }
+
+        #[test]
+        fn no_line_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(line) = Line::parse(&bytes) {
+                let text = line.to_string();
+                prop_assert_eq!(Line::parse(text.as_bytes()), Ok(line), "{}", text);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Module names: `-` and `_` are equal, and a file's name gives its module's.
+
+use core::fmt::{self, Write};
+
+use crate::image::Format;
+
+/// The part of a path after its last `/`.
+pub fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A file name without `.ko` and a compression's ending, and which format the ending claims; `None` if it is no module's.
+pub fn strip_ko(file: &str) -> Option<(&str, Format)> {
+    [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd]
+        .into_iter()
+        .find_map(|format| Some((file.strip_suffix(format.ending())?.strip_suffix(".ko")?, format)))
+}
+
+/// The module's name in `text`, a name or a path to a file, as the kernel would list it.
+pub fn of(text: &str) -> Name<'_> {
+    let file = basename(text);
+    Name(strip_ko(file).map_or(file, |(stem, _)| stem))
+}
+
+/// A module's name as written; compares and prints with `_` for every `-`.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a>(pub &'a str);
+
+fn fold(b: u8) -> u8 {
+    if b == b'-' { b'_' } else { b }
+}
+
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bytes().map(fold).eq(other.0.bytes().map(fold))
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| f.write_char(if c == '-' { '_' } else { c }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_its_module() {
+        assert_eq!(of("kernel/drivers/virtio/virtio-mmio.ko.xz").to_string(), "virtio_mmio");
+        assert_eq!(of("ext4").to_string(), "ext4");
+        assert_eq!(of("/a.ko/b.ko").to_string(), "b");
+        assert_eq!(strip_ko("a.ko.zst"), Some(("a", Format::Zstd)));
+        assert_eq!(strip_ko("a.xz"), None);
+        assert!(Name("snd-hda_intel") == Name("snd_hda-intel"));
+        assert!(Name("a") != Name("ab"));
+    }
+}

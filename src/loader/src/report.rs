@@ -1,0 +1,100 @@
+//! Where the loader's lines go. What a line says is decided where it is said; where it goes, by the program.
+
+use core::fmt;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A failure.
+    Error,
+    /// What was done.
+    Info,
+    /// How it was done.
+    Debug,
+}
+
+/// Takes lines.
+pub trait Log {
+    /// Whether lines of `level` go anywhere: what only such a line needs is not even looked up otherwise.
+    fn wants(&self, level: Level) -> bool;
+    /// Takes one line, without its newline.
+    fn line(&mut self, level: Level, text: fmt::Arguments<'_>);
+}
+
+/// Bytes as people read them: `712 B`, `24.3 KiB`, `4.2 MiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = |unit: u64| (self.0 / unit, self.0 % unit * 10 / unit);
+        match self.0 {
+            0..0x400 => write!(f, "{} B", self.0),
+            0x400..0x10_0000 => {
+                let (whole, part) = tenths(1 << 10);
+                write!(f, "{whole}.{part} KiB")
+            }
+            _ => {
+                let (whole, part) = tenths(1 << 20);
+                write!(f, "{whole}.{part} MiB")
+            }
+        }
+    }
+}
+
+/// Text gathered in `N` bytes and handed on in pieces: a long line becomes several writes, never a shorter line.
+pub struct Pieces<F: FnMut(&[u8]), const N: usize> {
+    buf: heapless::Vec<u8, N>,
+    write: F,
+}
+
+impl<F: FnMut(&[u8]), const N: usize> Pieces<F, N> {
+    /// Hands pieces of up to `N` bytes to `write`.
+    pub fn new(write: F) -> Self {
+        Pieces { buf: heapless::Vec::new(), write }
+    }
+
+    /// Hands on what is left.
+    pub fn flush(&mut self) {
+        if !self.buf.is_empty() {
+            (self.write)(&self.buf);
+            self.buf.clear();
+        }
+    }
+}
+
+impl<F: FnMut(&[u8]), const N: usize> fmt::Write for Pieces<F, N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.buf.push(byte).is_err() {
+                self.flush();
+                let _ = self.buf.push(byte);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::fmt::Write;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (24_900, "24.3 KiB"), (4_400_000, "4.1 MiB")]
+        {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_long_line_loses_nothing() {
+        let mut pieces = Vec::new();
+        let mut out = Pieces::<_, 4>::new(|piece: &[u8]| pieces.push(piece.to_vec()));
+        write!(out, "ab{}fghi", "cde").unwrap();
+        out.flush();
+        assert_eq!(pieces, [&b"abcd"[..], b"efgh", b"i"]);
+    }
+}

@@ -1,0 +1,446 @@
+//! The one loop: each line of the manifest in turn, each module of each entry, each failure to the policy.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use crate::Path;
+use crate::cmdline::Cmdline;
+use crate::errno::Errno;
+use crate::explain::{self, Cause};
+use crate::kernel::{Kernel, read_small};
+use crate::limits::{LINE_BYTES, PATH_BYTES};
+use crate::lines::{LineError, Lines};
+use crate::load::{self, Failure, LoadPath, Offers, Request};
+use crate::manifest::{Entry, Line, OnError};
+use crate::name::{self, Name};
+use crate::report::{Level, Log, Size};
+use crate::resolve::{self, Resolved, Root};
+
+/// [`OnError`] that outlives its line.
+#[derive(Clone, Debug, Default)]
+pub enum Policy {
+    /// See [`OnError::Continue`].
+    #[default]
+    Continue,
+    /// See [`OnError::Stop`].
+    Stop,
+    /// See [`OnError::Reboot`].
+    Reboot,
+    /// See [`OnError::Exec`].
+    Exec(Path),
+}
+
+/// Where the boot goes on when all entries are done.
+#[derive(Clone, Debug)]
+pub enum HandOver {
+    /// To this program.
+    Exec(Path),
+    /// To the init of the root that the kernel command line names.
+    SwitchRoot,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Modules put into the kernel.
+    pub loaded: u32,
+    /// Modules that were there, or are built in.
+    pub present: u32,
+    /// Entries left out by `modest.skip=`.
+    pub skipped: u32,
+    /// Failures, those of optional entries not among them.
+    pub failed: u32,
+    /// Whether a failure ended the run before the manifest's end.
+    pub stopped: bool,
+    /// What the last `@exec` or `@switch-root` says.
+    pub hand_over: Option<HandOver>,
+    /// What the last `@on-error` says.
+    pub policy: Policy,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { loaded, present, skipped, failed, .. } = self;
+        write!(f, "{loaded} loaded, {present} present, {skipped} skipped, {failed} failed")
+    }
+}
+
+/// What a run is told from outside the manifest.
+pub struct Options<'o> {
+    /// The manifest's path.
+    pub manifest: &'o CStr,
+    /// The kernel's command line.
+    pub cmdline: &'o Cmdline,
+    /// Prints what would be done instead of doing it.
+    pub dry_run: bool,
+    /// Hears of the policy as soon as it is known, for the case that the program itself fails.
+    pub on_policy: &'o dyn Fn(&OnError),
+}
+
+/// Carries out the manifest.
+pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Outcome {
+    let manifest = options.manifest.to_str().unwrap_or("manifest");
+    let mut run =
+        Run { kernel, log, options, offers: Offers::default(), root: Root::default(), outcome: Outcome::default() };
+    let file = match kernel.open(options.manifest) {
+        Ok(file) => file,
+        Err(errno) => {
+            run.log.line(Level::Error, format_args!("{manifest}: {errno}: {}", explain::of_open(errno)));
+            run.outcome.failed = 1;
+            run.outcome.stopped = true;
+            return run.outcome;
+        }
+    };
+    let mut lines = Lines::new(kernel, file);
+    while !run.outcome.stopped {
+        let Some((number, line)) = lines.next_line() else { break };
+        let at = At { manifest, number };
+        match line.map(Line::parse) {
+            Ok(Ok(line)) => run.line(at, line),
+            Ok(Err(e)) => run.fails_at(at, format_args!("{}: {}", e.column, e.problem)),
+            Err(LineError::TooLong) => run
+                .fails_at(at, format_args!("{LINE_BYTES}: line too long; expected less than LINE_BYTES, {LINE_BYTES}")),
+            Err(LineError::Read(errno)) => run.fails_at(at, format_args!("1: {errno}: the file cannot be read on")),
+        }
+    }
+    run.outcome
+}
+
+/// A line of the manifest, for messages.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    manifest: &'a str,
+    number: u32,
+}
+
+struct Run<'r, 'o, K, L> {
+    kernel: &'r K,
+    log: &'r mut L,
+    options: &'r Options<'o>,
+    offers: Offers,
+    root: Root,
+    outcome: Outcome,
+}
+
+/// One module file of an entry.
+struct Step<'a> {
+    folder: &'a Path,
+    file: &'a str,
+    entry: &'a Entry<'a>,
+    /// Whether the entry only needs this file; its parameters and attributes are not for it.
+    is_dependency: bool,
+}
+
+impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    fn line(&mut self, at: At, line: Line) {
+        let keep = |text: &str| crate::path(&[text.as_bytes()]);
+        let kept = match line {
+            Line::Empty => Some(()),
+            Line::Root(path) => keep(path).map(|path| self.root = Root::Given(path)),
+            Line::Budget(bytes) => Some(self.offers.budget_bytes = Some(bytes)),
+            Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
+            Line::SwitchRoot => Some(self.outcome.hand_over = Some(HandOver::SwitchRoot)),
+            Line::OnError(policy) => {
+                let kept = match policy {
+                    OnError::Continue => Some(Policy::Continue),
+                    OnError::Stop => Some(Policy::Stop),
+                    OnError::Reboot => Some(Policy::Reboot),
+                    OnError::Exec(path) => keep(path).map(Policy::Exec),
+                };
+                kept.map(|kept| {
+                    self.outcome.policy = kept;
+                    (self.options.on_policy)(&policy);
+                })
+            }
+            Line::Entry(entry) => Some(self.entry(at, &entry)),
+        };
+        if kept.is_none() {
+            self.fails_at(at, format_args!("1: path too long; expected less than PATH_BYTES, {PATH_BYTES}"));
+        }
+    }
+
+    /// Tells of a failure of the manifest itself.
+    fn fails_at(&mut self, at: At, text: fmt::Arguments) {
+        self.log.line(Level::Error, format_args!("{}:{}:{text}", at.manifest, at.number));
+        self.fails(false);
+    }
+
+    /// Applies the policy to a failure that was told.
+    fn fails(&mut self, optional: bool) {
+        if optional {
+            return;
+        }
+        self.outcome.failed += 1;
+        // A dry run shows every failure there would be.
+        self.outcome.stopped = !matches!(self.outcome.policy, Policy::Continue) && !self.options.dry_run;
+    }
+
+    fn entry(&mut self, at: At, entry: &Entry) {
+        let name = name::of(entry.module);
+        if self.skips(name) {
+            return;
+        }
+        let mut buf = resolve::Buffer::new();
+        let optional = if entry.optional { " (optional)" } else { "" };
+        match resolve::resolve(self.kernel, &self.root, entry.module, &mut buf) {
+            Ok((_, Resolved::Builtin)) => {
+                self.outcome.present += 1;
+                self.log.line(Level::Info, format_args!("{name}: built into the kernel"));
+            }
+            Ok((folder, Resolved::Files(plan))) => {
+                let step = |file, is_dependency| Step { folder: &folder, file, entry, is_dependency };
+                let mut steps = plan.dependencies().map(|file| step(file, true)).chain([step(plan.target(), false)]);
+                // A module whose dependency failed would only fail with a cause less true.
+                if !steps.all(|step| self.step(&step)) {
+                    self.fails(entry.optional);
+                }
+            }
+            Err(error) => {
+                self.log.line(Level::Error, format_args!("{name}: {error}, {}:{}{optional}", at.manifest, at.number));
+                self.fails(entry.optional);
+            }
+        }
+    }
+
+    /// Whether the command line says to leave the module out.
+    fn skips(&mut self, name: Name) -> bool {
+        let skips = self.options.cmdline.skips(name);
+        if skips {
+            self.outcome.skipped += 1;
+            self.log.line(Level::Info, format_args!("{name}: skipped, by modest.skip= on the kernel command line"));
+        }
+        skips
+    }
+
+    /// Loads one file, and tells of it; whether the module is there now.
+    fn step(&mut self, step: &Step) -> bool {
+        let Step { folder, file, entry, is_dependency } = *step;
+        let name = name::of(file);
+        if is_dependency && self.skips(name) {
+            return true;
+        }
+        let path = match resolve::absolute(folder, file) {
+            Ok(path) => path,
+            Err(error) => {
+                self.log.line(Level::Error, format_args!("{name}: {error}"));
+                return false;
+            }
+        };
+        let mut params = heapless::CString::<LINE_BYTES>::new();
+        if !is_dependency {
+            // A line's part fits where a line fits, and the parser lets no NUL through.
+            let _ = params.extend_from_bytes(entry.params.as_bytes());
+        }
+        let request = Request {
+            file: &path,
+            params: &params,
+            path: entry.path.filter(|_| !is_dependency),
+            size_bytes: entry.size_bytes.filter(|_| !is_dependency),
+            flags: 0,
+            measure: self.log.wants(Level::Info),
+        };
+        if self.options.dry_run {
+            return self.would_load(name, &request, entry.optional);
+        }
+        // What several entries need is there after the first of them: asking is cheaper than loading it again.
+        if is_dependency && is_live(self.kernel, name) {
+            self.outcome.present += 1;
+            self.log.line(Level::Debug, format_args!("{name}: already loaded"));
+            return true;
+        }
+        let start_us = if request.measure { self.kernel.now_us() } else { 0 };
+        match load::load(self.kernel, &mut self.offers, &request) {
+            Ok(loaded) => {
+                self.outcome.loaded += 1;
+                if request.measure {
+                    let us = self.kernel.now_us() - start_us;
+                    let (size, path) = (Size(loaded.file_bytes), loaded.path);
+                    self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
+                }
+                true
+            }
+            Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
+                self.outcome.present += 1;
+                self.log.line(Level::Info, format_args!("{name}: already loaded"));
+                true
+            }
+            Err(failure) => {
+                let cause = explain::explain(self.kernel, &path, failure);
+                self.tell_failure(name, cause, &request, entry.optional);
+                false
+            }
+        }
+    }
+
+    fn would_load(&mut self, name: Name, request: &Request, optional: bool) -> bool {
+        match load::prepare(self.kernel, &mut self.offers, request) {
+            Ok((path, format)) => {
+                self.outcome.loaded += 1;
+                self.tell_choice(name, path, format.name(), request);
+                true
+            }
+            Err(failure) => {
+                let cause = explain::explain(self.kernel, request.file, failure);
+                self.tell_failure(name, cause, request, optional);
+                false
+            }
+        }
+    }
+
+    fn tell_choice(&mut self, name: Name, path: LoadPath, format: &str, request: &Request) {
+        let file = request.file.to_str().unwrap_or_default();
+        let params = request.params.to_str().unwrap_or_default();
+        let space = if params.is_empty() { "" } else { " " };
+        self.log.line(Level::Info, format_args!("{name}: would load by {path}, {format}: {file}{space}{params}"));
+    }
+
+    fn tell_failure(&mut self, name: Name, cause: Cause, request: &Request, optional: bool) {
+        let file = request.file.to_str().unwrap_or_default();
+        let optional = if optional { " (optional)" } else { "" };
+        self.log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
+    }
+}
+
+/// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.
+pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
+    let mut path = Path::new();
+    let folded = name.0.bytes().map(|b| if b == b'-' { b'_' } else { b });
+    let bytes = b"/sys/module/".iter().copied().chain(folded).chain(b"/initstate".iter().copied());
+    for byte in bytes {
+        if path.extend_from_bytes(&[byte]).is_err() {
+            return false;
+        }
+    }
+    read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Lines(Vec<String>);
+
+    impl Log for Lines {
+        fn wants(&self, _: Level) -> bool {
+            true
+        }
+        fn line(&mut self, level: Level, text: fmt::Arguments<'_>) {
+            self.0.push(format!("{level:?} {text}"));
+        }
+    }
+
+    fn tree(manifest: &str) -> Fake {
+        Fake::default()
+            .with_file("/m", manifest.as_bytes())
+            .with_file("/t/modules.dep", b"a.ko: b.ko\nb.ko:\nc.ko: b.ko\n")
+            .with_file("/t/a.ko", b"")
+            .with_file("/t/b.ko", b"")
+            .with_file("/t/c.ko", b"")
+    }
+
+    fn run_on(fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
+        let mut log = Lines::default();
+        let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
+        let options = Options { manifest: c"/m", cmdline: &cmdline, dry_run, on_policy: &on_policy };
+        let outcome = run(fake, &mut log, &options);
+        (outcome, log.0)
+    }
+
+    fn counts(outcome: &Outcome) -> (u32, u32, u32, bool) {
+        (outcome.loaded, outcome.present, outcome.failed, outcome.stopped)
+    }
+
+    #[test]
+    fn entries_are_loaded_in_order_with_their_dependencies() {
+        let fake = tree("@root /t\na x=1 y=\"2 3\"\n/t/c.ko\n@switch-root\n");
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (3, 0, 0, false));
+        assert!(matches!(outcome.hand_over, Some(HandOver::SwitchRoot)));
+        assert_eq!(lines[1], "Info a: loaded by finit, 0 B, 10 us");
+        let calls = fake.calls.take();
+        let loads: Vec<_> = calls.iter().filter(|c| c.starts_with("finit")).collect();
+        assert_eq!(loads, ["finit /t/b.ko \"\" 0", "finit /t/a.ko \"x=1 y=\\\"2 3\\\"\" 0", "finit /t/c.ko \"\" 0"]);
+    }
+
+    #[test]
+    fn what_is_loaded_already_is_success() {
+        let fake = tree("@root /t\na\n")
+            .with_file("/sys/module/b/initstate", b"live\n")
+            .with_file("/sys/module/a/initstate", b"live\n")
+            .answering(&[Err(Errno::EEXIST)]);
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (0, 2, 0, false));
+        assert_eq!(lines, ["Debug b: already loaded", "Info a: already loaded"]);
+        // Its init said EEXIST: nothing of that name is there.
+        let fake = tree("/t/c.ko\n").answering(&[Err(Errno::EEXIST)]);
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (0, 0, 1, false));
+        assert_eq!(lines, ["Error c: EEXIST: its init says that something exists already, /t/c.ko"]);
+    }
+
+    #[test]
+    fn a_bad_line_is_told_and_the_policy_applies() {
+        let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
+        assert_eq!(counts(&outcome), (1, 0, 1, false));
+        assert_eq!(lines[0], "Error /m:3:3: unknown attribute @optionl; expected @optional, @size= or @path=");
+        let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
+        assert_eq!(counts(&outcome), (0, 0, 1, true));
+        let long = format!("@root /t\n{}\nb\n", "x".repeat(LINE_BYTES));
+        let (outcome, lines) = run_on(&tree(&long), false);
+        assert_eq!(counts(&outcome), (1, 0, 1, false));
+        assert_eq!(lines[0], "Error /m:2:4096: line too long; expected less than LINE_BYTES, 4096");
+        let (outcome, lines) = run_on(&tree(&format!("@exec /{}\n", "x".repeat(PATH_BYTES))), false);
+        assert_eq!((outcome.failed, outcome.hand_over.is_none()), (1, true));
+        assert_eq!(lines, ["Error /m:1:1: path too long; expected less than PATH_BYTES, 512"]);
+        let (outcome, lines) = run_on(&Fake::default(), false);
+        assert_eq!(counts(&outcome), (0, 0, 1, true));
+        assert_eq!(lines, ["Error /m: ENOENT: no such file"]);
+    }
+
+    #[test]
+    fn a_failed_dependency_spares_its_module() {
+        let fake = tree("@root /t\na\nc @optional\n/t/none.ko @optional\n")
+            .answering(&[Err(Errno::ENODEV), Err(Errno::ENODEV)]);
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (0, 0, 1, false));
+        let b = "Error b: ENODEV: its init found no device that it is for, /t/b.ko";
+        assert_eq!(
+            lines,
+            [
+                b.to_string(),
+                format!("{b} (optional)"),
+                "Error none: ENOENT: no such file, /t/none.ko (optional)".into()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_dry_run_loads_nothing_and_shows_all() {
+        let fake = tree("@root /t\n@on-error stop\nnone\na p=1\n");
+        let (outcome, lines) = run_on(&fake, true);
+        assert_eq!(counts(&outcome), (2, 0, 1, false));
+        assert_eq!(
+            lines,
+            [
+                "Error none: no module of that name in modules.dep or modules.builtin, /m:3",
+                "Info b: would load by finit, plain: /t/b.ko",
+                "Info a: would load by finit, plain: /t/a.ko p=1",
+            ]
+        );
+        assert!(!fake.calls.take().iter().any(|c| c.starts_with("finit")));
+    }
+
+    #[test]
+    fn the_policy_is_told_as_it_is_read() {
+        let told = RefCell::new(Vec::new());
+        let on_policy = |policy: &OnError| told.borrow_mut().push(policy.to_string());
+        let fake = tree("@on-error reboot\n@on-error exec /bin/sh\n");
+        let options = Options { manifest: c"/m", cmdline: &Cmdline::empty(), dry_run: false, on_policy: &on_policy };
+        let outcome = run(&fake, &mut Lines::default(), &options);
+        assert_eq!(told.take(), ["reboot", "exec /bin/sh"]);
+        assert!(matches!(outcome.policy, Policy::Exec(path) if path.as_c_str() == c"/bin/sh"));
+    }
+}

@@ -1,0 +1,33 @@
+//! 32-bit Arm, EABI: number in r7, arguments in r0 to r5, 64-bit arguments in an even/odd register pair (`syscall(2)`).
+
+use core::arch::asm;
+use linux_raw_sys::general as nr;
+
+pub use linux_raw_sys::general::stat64 as Stat;
+pub const FSTAT: u32 = nr::__NR_fstat64;
+pub const MMAP: u32 = nr::__NR_mmap2;
+pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime64;
+pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
+pub const CLOCK_NANOSLEEP: u32 = nr::__NR_clock_nanosleep_time64;
+pub const CLOCK_NANOSLEEP_OLD: u32 = nr::__NR_clock_nanosleep;
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what the call numbered `number` expects.
+#[inline]
+pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
+    let result;
+    // SAFETY: the kernel keeps every register but r0; memory it may write was named by the caller.
+    unsafe {
+        asm!("svc 0", in("r7") number, inlateout("r0") a[0] => result, in("r1") a[1], in("r2") a[2],
+             in("r3") a[3], in("r4") a[4], in("r5") a[5], options(nostack, preserves_flags))
+    }
+    result
+}
+
+/// The arguments of pread64: the pair must start at an even register, so r3 is left out.
+#[inline]
+pub fn pread64_args(fd: usize, at: usize, len: usize, offset: u64) -> [usize; 6] {
+    [fd, at, len, 0, offset as u32 as usize, (offset >> 32) as usize]
+}

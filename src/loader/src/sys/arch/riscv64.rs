@@ -1,0 +1,33 @@
+//! RISC-V, 64 bits: number in a7, arguments in a0 to a5 (`syscall(2)`).
+
+use core::arch::asm;
+use linux_raw_sys::general as nr;
+
+pub use linux_raw_sys::general::stat as Stat;
+pub const FSTAT: u32 = nr::__NR_fstat;
+pub const MMAP: u32 = nr::__NR_mmap;
+pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime;
+pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
+pub const CLOCK_NANOSLEEP: u32 = nr::__NR_clock_nanosleep;
+pub const CLOCK_NANOSLEEP_OLD: u32 = nr::__NR_clock_nanosleep;
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what the call numbered `number` expects.
+#[inline]
+pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
+    let result;
+    // SAFETY: the kernel keeps every register but a0; memory it may write was named by the caller.
+    unsafe {
+        asm!("ecall", in("a7") number, inlateout("a0") a[0] => result, in("a1") a[1], in("a2") a[2],
+             in("a3") a[3], in("a4") a[4], in("a5") a[5], options(nostack, preserves_flags))
+    }
+    result
+}
+
+/// The arguments of pread64.
+#[inline]
+pub fn pread64_args(fd: usize, at: usize, len: usize, offset: u64) -> [usize; 6] {
+    [fd, at, len, offset as usize, 0, 0]
+}

@@ -1,0 +1,33 @@
+//! x86-64, for tests on the host: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9 (`syscall(2)`).
+
+use core::arch::asm;
+use linux_raw_sys::general as nr;
+
+pub use linux_raw_sys::general::stat as Stat;
+pub const FSTAT: u32 = nr::__NR_fstat;
+pub const MMAP: u32 = nr::__NR_mmap;
+pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime;
+pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
+pub const CLOCK_NANOSLEEP: u32 = nr::__NR_clock_nanosleep;
+pub const CLOCK_NANOSLEEP_OLD: u32 = nr::__NR_clock_nanosleep;
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what the call numbered `number` expects.
+#[inline]
+pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
+    let result;
+    // SAFETY: the kernel keeps every register but rax, rcx and r11; memory it may write was named by the caller.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as usize => result, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+             in("r10") a[3], in("r8") a[4], in("r9") a[5], out("rcx") _, out("r11") _, options(nostack))
+    }
+    result
+}
+
+/// The arguments of pread64.
+#[inline]
+pub fn pread64_args(fd: usize, at: usize, len: usize, offset: u64) -> [usize; 6] {
+    [fd, at, len, offset as usize, 0, 0]
+}

@@ -1,0 +1,420 @@
+//! The kernel by raw system calls: the only place of this library with unsafe code.
+//!
+//! One system call is one safe function with the kernel's name that takes slices, C strings and file descriptors and
+//! returns the kernel's errno. What is decided from the answers does not belong here.
+
+#![allow(unsafe_code)]
+
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+use linux_raw_sys::general as nr;
+
+use crate::errno::Errno;
+use crate::kernel::{FileKind, Kernel, Stat};
+
+#[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "arch/riscv64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
+mod arch;
+
+#[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
+compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_64");
+
+pub use nr::{
+    AT_REMOVEDIR, DT_DIR, MNT_DETACH, MS_BIND, MS_DIRSYNC, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC,
+    MS_NOSUID, MS_RDONLY, MS_REC, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS, O_CLOEXEC, O_DIRECTORY,
+    O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, X_OK,
+};
+
+/// An open file descriptor, closed when dropped.
+#[derive(Debug)]
+pub struct Fd(i32);
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        let _ = call(nr::__NR_close, [self.0 as usize, 0, 0, 0, 0, 0]);
+    }
+}
+
+impl Fd {
+    /// Standard error, or whatever else the parent left open at `number`; closed on drop like any other.
+    pub const fn inherited(number: i32) -> Fd {
+        Fd(number)
+    }
+
+    /// Gives up the descriptor without closing it.
+    pub fn leak(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// A mapped region of memory, unmapped when dropped.
+#[derive(Debug)]
+pub struct Region {
+    at: *mut u8,
+    len: usize,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let _ = call(nr::__NR_munmap, [self.at as usize, self.len, 0, 0, 0, 0]);
+    }
+}
+
+impl AsRef<[u8]> for Region {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: mmap gave this range to this value alone.
+        unsafe { core::slice::from_raw_parts(self.at, self.len) }
+    }
+}
+
+impl AsMut<[u8]> for Region {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mmap gave this range to this value alone, readable and writable.
+        unsafe { core::slice::from_raw_parts_mut(self.at, self.len) }
+    }
+}
+
+/// The one gate: every system call whose arguments are numbers or point into live slices and C strings.
+fn call(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: private to this file, whose functions pass pointers and lengths of live, correctly typed memory.
+    let result = unsafe { arch::syscall(number, args) };
+    // The last page of addresses is never valid: the kernel returns -errno there.
+    match (result as isize).wrapping_neg() {
+        errno @ 1..=4095 => Err(Errno(errno as u16)),
+        _ => Ok(result),
+    }
+}
+
+/// As [`call`], again for as long as a signal interrupts it.
+fn call_restarting(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
+    loop {
+        match call(number, args) {
+            Err(Errno::EINTR) => continue,
+            done => return done,
+        }
+    }
+}
+
+const AT_FDCWD: usize = nr::AT_FDCWD as isize as usize;
+
+fn at(dir: Option<&Fd>) -> usize {
+    dir.map_or(AT_FDCWD, |fd| fd.0 as usize)
+}
+
+fn opt(text: Option<&CStr>) -> usize {
+    text.map_or(0, |t| t.as_ptr() as usize)
+}
+
+/// openat(2), close-on-exec.
+pub fn openat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<Fd, Errno> {
+    let fd =
+        call_restarting(nr::__NR_openat, [at(dir), path.as_ptr() as usize, (flags | O_CLOEXEC) as usize, 0, 0, 0])?;
+    Ok(Fd(fd as i32))
+}
+
+/// read(2).
+pub fn read(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
+    call_restarting(nr::__NR_read, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
+}
+
+/// pread(2).
+pub fn pread64(fd: &Fd, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    call_restarting(nr::__NR_pread64, arch::pread64_args(fd.0 as usize, buf.as_mut_ptr() as usize, buf.len(), offset))
+}
+
+/// write(2), once: the kernel may take less than all.
+pub fn write(fd: &Fd, buf: &[u8]) -> Result<usize, Errno> {
+    call_restarting(nr::__NR_write, [fd.0 as usize, buf.as_ptr() as usize, buf.len(), 0, 0, 0])
+}
+
+/// fstat(2).
+pub fn fstat(fd: &Fd) -> Result<Stat, Errno> {
+    let mut st = MaybeUninit::<arch::Stat>::zeroed();
+    call(arch::FSTAT, [fd.0 as usize, st.as_mut_ptr() as usize, 0, 0, 0, 0])?;
+    // SAFETY: zeroed integers are valid, and the kernel filled the structure.
+    let st = unsafe { st.assume_init() };
+    Ok(Stat {
+        kind: match st.st_mode as u32 & nr::S_IFMT {
+            nr::S_IFREG => FileKind::Regular,
+            nr::S_IFDIR => FileKind::Directory,
+            nr::S_IFBLK => FileKind::BlockDevice,
+            _ => FileKind::Other,
+        },
+        size_bytes: st.st_size as u64,
+        device: st.st_dev as u64,
+    })
+}
+
+/// faccessat(2).
+pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
+    call(nr::__NR_faccessat, [AT_FDCWD, path.as_ptr() as usize, mode as usize, 0, 0, 0]).map(drop)
+}
+
+/// finit_module(2).
+pub fn finit_module(fd: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
+    call(nr::__NR_finit_module, [fd.0 as usize, params.as_ptr() as usize, flags as usize, 0, 0, 0]).map(drop)
+}
+
+/// init_module(2).
+pub fn init_module(image: &[u8], params: &CStr) -> Result<(), Errno> {
+    call(nr::__NR_init_module, [image.as_ptr() as usize, image.len(), params.as_ptr() as usize, 0, 0, 0]).map(drop)
+}
+
+fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {
+    let fd = fd.map_or(usize::MAX, |fd| fd.0 as usize);
+    let at = call(arch::MMAP, [0, len, prot as usize, flags as usize, fd, 0])?;
+    Ok(Region { at: at as *mut u8, len })
+}
+
+/// uname(2): the release, as written in `/lib/modules`.
+pub fn uname_release(buf: &mut [u8; 65]) -> Result<&str, Errno> {
+    let mut name = MaybeUninit::<linux_raw_sys::system::new_utsname>::zeroed();
+    call(nr::__NR_uname, [name.as_mut_ptr() as usize, 0, 0, 0, 0, 0])?;
+    // SAFETY: zeroed characters are valid, and the kernel filled the structure.
+    let name = unsafe { name.assume_init() };
+    for (to, from) in buf.iter_mut().zip(name.release) {
+        *to = from as u8;
+    }
+    let len = buf.iter().position(|b| *b == 0).unwrap_or(buf.len());
+    core::str::from_utf8(&buf[..len]).map_err(|_| Errno::EILSEQ)
+}
+
+/// clock_gettime(2) of CLOCK_MONOTONIC, in µs.
+pub fn monotonic_us() -> u64 {
+    let mut now = nr::__kernel_timespec { tv_sec: 0, tv_nsec: 0 };
+    let clock = nr::CLOCK_MONOTONIC as usize;
+    if call(arch::CLOCK_GETTIME, [clock, &raw mut now as usize, 0, 0, 0, 0]).is_ok() {
+        return now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000;
+    }
+    // 32-bit kernels before 5.1 only know the old call.
+    let mut now = nr::__kernel_old_timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = call(arch::CLOCK_GETTIME_OLD, [clock, &raw mut now as usize, 0, 0, 0, 0]);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// clock_nanosleep(2) on CLOCK_MONOTONIC; returns early when a signal comes.
+pub fn sleep_ms(ms: u32) {
+    let clock = nr::CLOCK_MONOTONIC as usize;
+    let (sec, nsec) = (ms / 1000, ms % 1000 * 1_000_000);
+    let time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    if let Err(Errno::ENOSYS) = call(arch::CLOCK_NANOSLEEP, [clock, 0, &raw const time as usize, 0, 0, 0]) {
+        let time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+        let _ = call(arch::CLOCK_NANOSLEEP_OLD, [clock, 0, &raw const time as usize, 0, 0, 0]);
+    }
+}
+
+/// getpid(2).
+pub fn getpid() -> u32 {
+    call(nr::__NR_getpid, [0; 6]).unwrap_or(0) as u32
+}
+
+/// exit_group(2).
+pub fn exit(code: u8) -> ! {
+    loop {
+        let _ = call(nr::__NR_exit_group, [code as usize, 0, 0, 0, 0, 0]);
+    }
+}
+
+/// mkdirat(2), mode 0755.
+pub fn mkdir(path: &CStr) -> Result<(), Errno> {
+    call(nr::__NR_mkdirat, [AT_FDCWD, path.as_ptr() as usize, 0o755, 0, 0, 0]).map(drop)
+}
+
+/// mknodat(2) of a character device, mode 0600.
+pub fn mknod_char(path: &CStr, major: u32, minor: u32) -> Result<(), Errno> {
+    let mode = (nr::S_IFCHR | 0o600) as usize;
+    call(nr::__NR_mknodat, [AT_FDCWD, path.as_ptr() as usize, mode, (major << 8 | minor) as usize, 0, 0]).map(drop)
+}
+
+/// unlinkat(2).
+pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> {
+    call(nr::__NR_unlinkat, [at(dir), path.as_ptr() as usize, flags as usize, 0, 0, 0]).map(drop)
+}
+
+/// getdents64(2): raw entries, to be read by [`directory_entries`].
+pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
+    call(nr::__NR_getdents64, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
+}
+
+/// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
+pub fn directory_entries(mut buf: &[u8]) -> impl Iterator<Item = (u8, &CStr)> {
+    // struct linux_dirent64: u64 inode, i64 offset, u16 record length, u8 type, then the name with its NUL.
+    core::iter::from_fn(move || {
+        let record = u16::from_ne_bytes(*buf.get(16..18)?.first_chunk()?) as usize;
+        let (entry, rest) = buf.split_at_checked(record)?;
+        buf = rest;
+        Some((*entry.get(18)?, CStr::from_bytes_until_nul(entry.get(19..)?).ok()?))
+    })
+    .filter(|(_, name)| *name != c"." && *name != c"..")
+}
+
+/// mount(2).
+pub fn mount(source: &CStr, target: &CStr, kind: Option<&CStr>, flags: u32, data: Option<&CStr>) -> Result<(), Errno> {
+    call(nr::__NR_mount, [source.as_ptr() as usize, target.as_ptr() as usize, opt(kind), flags as usize, opt(data), 0])
+        .map(drop)
+}
+
+/// umount2(2).
+pub fn umount2(target: &CStr, flags: u32) -> Result<(), Errno> {
+    call(nr::__NR_umount2, [target.as_ptr() as usize, flags as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// chroot(2).
+pub fn chroot(path: &CStr) -> Result<(), Errno> {
+    call(nr::__NR_chroot, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// chdir(2).
+pub fn chdir(path: &CStr) -> Result<(), Errno> {
+    call(nr::__NR_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// fchdir(2).
+pub fn fchdir(fd: &Fd) -> Result<(), Errno> {
+    call(nr::__NR_fchdir, [fd.0 as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// dup3(2) without close-on-exec, onto a fixed number such as 0, 1 or 2.
+pub fn dup_onto(fd: &Fd, number: i32) -> Result<(), Errno> {
+    if fd.0 == number {
+        return Ok(());
+    }
+    call(nr::__NR_dup3, [fd.0 as usize, number as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// The type of the file system that `fd` is on (`RAMFS_MAGIC`, …), by fstatfs(2).
+pub fn filesystem_magic(fd: &Fd) -> Result<u32, Errno> {
+    // f_type is the first word of struct statfs on each of our architectures; 128 bytes hold any of them.
+    let mut buf = [0usize; 16];
+    call(nr::__NR_fstatfs, [fd.0 as usize, buf.as_mut_ptr() as usize, 0, 0, 0, 0])?;
+    Ok(buf[0] as u32)
+}
+
+/// wait4(2) for any child, without blocking: reaps one zombie. `false` when there was none.
+pub fn reap() -> bool {
+    matches!(call(nr::__NR_wait4, [usize::MAX, 0, nr::WNOHANG as usize, 0, 0, 0]), Ok(pid) if pid > 0)
+}
+
+/// What reboot(2) shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reboot {
+    /// LINUX_REBOOT_CMD_RESTART.
+    Restart,
+    /// LINUX_REBOOT_CMD_POWER_OFF.
+    PowerOff,
+}
+
+/// sync(2), then reboot(2); returns only when refused.
+pub fn reboot(how: Reboot) -> Errno {
+    let command: u32 = match how {
+        Reboot::Restart => 0x0123_4567,
+        Reboot::PowerOff => 0x4321_fedc,
+    };
+    let _ = call(nr::__NR_sync, [0; 6]);
+    let magic = [0xfee1_dead, 0x2812_1969];
+    call(nr::__NR_reboot, [magic[0], magic[1], command as usize, 0, 0, 0]).err().unwrap_or(Errno::EINVAL)
+}
+
+/// A null-terminated array of C strings, as the kernel hands `argv` and `envp` to a program.
+#[derive(Clone, Copy, Debug)]
+pub struct StringArray(*const *const core::ffi::c_char);
+
+impl StringArray {
+    /// # Safety
+    /// `at` points to an array of C strings that ends in a null pointer; both live, unchanged, as long as the process.
+    pub const unsafe fn new(at: *const *const core::ffi::c_char) -> StringArray {
+        StringArray(at)
+    }
+
+    /// The strings, in order.
+    pub fn iter(self) -> impl Iterator<Item = &'static CStr> {
+        let mut next = self.0;
+        core::iter::from_fn(move || {
+            // SAFETY: by the contract of `new`, `next` is within the array, and its end is never passed.
+            unsafe {
+                let text = *next;
+                if text.is_null() {
+                    return None;
+                }
+                next = next.add(1);
+                Some(CStr::from_ptr(text))
+            }
+        })
+    }
+}
+
+/// execve(2) of `path` with `argv` whose first element is replaced by `path` itself; returns only when refused.
+///
+/// More than [`crate::limits::EXEC_ARGS`] arguments are E2BIG.
+pub fn execve(path: &CStr, argv: StringArray, envp: StringArray) -> Errno {
+    let mut args = [core::ptr::null(); crate::limits::EXEC_ARGS + 1];
+    args[0] = path.as_ptr();
+    for (i, text) in argv.iter().enumerate().skip(1) {
+        if i >= crate::limits::EXEC_ARGS {
+            return Errno::E2BIG;
+        }
+        args[i] = text.as_ptr();
+    }
+    call(nr::__NR_execve, [path.as_ptr() as usize, args.as_ptr() as usize, envp.0 as usize, 0, 0, 0])
+        .err()
+        .unwrap_or(Errno::ENOEXEC)
+}
+
+/// The running kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+impl Kernel for Linux {
+    type File = Fd;
+    type Region = Region;
+
+    fn open(&self, path: &CStr) -> Result<Fd, Errno> {
+        // Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
+        openat(None, path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+    }
+
+    fn read(&self, file: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
+        read(file, buf)
+    }
+
+    fn read_at(&self, file: &Fd, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        pread64(file, buf, offset)
+    }
+
+    fn stat(&self, file: &Fd) -> Result<Stat, Errno> {
+        fstat(file)
+    }
+
+    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
+        finit_module(file, params, flags)
+    }
+
+    fn has_finit_module(&self) -> bool {
+        // No file has this number: a kernel that knows the call says EBADF.
+        let nothing = core::mem::ManuallyDrop::new(Fd(-1));
+        finit_module(&nothing, c"", 0) != Err(Errno::ENOSYS)
+    }
+
+    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
+        init_module(image, params)
+    }
+
+    fn map(&self, file: &Fd, len_bytes: usize) -> Result<Region, Errno> {
+        mmap(Some(file), len_bytes, nr::PROT_READ | nr::PROT_WRITE, nr::MAP_PRIVATE)
+    }
+
+    fn allocate(&self, len_bytes: usize) -> Result<Region, Errno> {
+        mmap(None, len_bytes, nr::PROT_READ | nr::PROT_WRITE, nr::MAP_PRIVATE | nr::MAP_ANONYMOUS)
+    }
+
+    fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno> {
+        uname_release(buf)
+    }
+
+    fn now_us(&self) -> u64 {
+        monotonic_us()
+    }
+}
