@@ -1,11 +1,13 @@
 //! The kernel's command line, as the kernel splits it: words at spaces, double quotes protect spaces (lib/cmdline.c).
 
 use core::ffi::CStr;
+use core::fmt;
 
 use crate::errno::Errno;
 use crate::kernel::{Kernel, read_full};
 use crate::limits::CMDLINE_BYTES;
 use crate::name::{self, Name};
+use crate::text::{self, Words};
 
 /// The command line's text in fixed memory.
 pub struct Cmdline {
@@ -22,6 +24,15 @@ pub enum CmdlineError {
     TooLong,
 }
 
+impl fmt::Display for CmdlineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CmdlineError::Read(errno) => write!(f, "{errno}: cannot be read"),
+            CmdlineError::TooLong => write!(f, "over CMDLINE_BYTES, {CMDLINE_BYTES}"),
+        }
+    }
+}
+
 impl Cmdline {
     /// An empty command line.
     pub const fn empty() -> Cmdline {
@@ -33,30 +44,29 @@ impl Cmdline {
         let mut cmdline = Cmdline::empty();
         let file = kernel.open(path).map_err(CmdlineError::Read)?;
         cmdline.len = read_full(kernel, &file, &mut cmdline.buf).map_err(CmdlineError::Read)?.len();
-        if cmdline.len == CMDLINE_BYTES { Err(CmdlineError::TooLong) } else { Ok(cmdline) }
+        if cmdline.len == CMDLINE_BYTES {
+            return Err(CmdlineError::TooLong);
+        }
+        // A byte that is no UTF-8 spoils its own word, not the line.
+        while let Err(e) = core::str::from_utf8(&cmdline.buf[..cmdline.len]) {
+            cmdline.buf[e.valid_up_to()] = b'?';
+        }
+        Ok(cmdline)
     }
 
     /// Its words in order, each as a name and what follows its `=`, without the quotes around the value or the word.
-    /// Words that are no UTF-8 are left out. What follows `--` is for init alone, and not among them.
+    /// What follows `--` is for init alone, and not among them.
     pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let mut rest = &self.buf[..self.len];
-        core::iter::from_fn(move || {
-            rest = rest.trim_ascii_start();
-            let mut quoted = false;
-            let end = rest.iter().position(|b| {
-                quoted ^= *b == b'"';
-                b.is_ascii_whitespace() && !quoted
-            });
-            let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
-            rest = after;
-            (!word.is_empty() && word != b"--").then_some(word)
-        })
-        .filter_map(|word| core::str::from_utf8(word).ok())
-        .map(|word| match unquoted(word).split_once('=') {
-            // A word quoted from its start has its quotes around the whole: `"name=a b"`.
+        let words = Words::new(self.text()).map(|(_, word)| word).take_while(|word| *word != "--");
+        // A word quoted from its start has its quotes around the whole: `"name=a b"`.
+        words.map(unquoted).map(|word| match text::split_once(word, b'=') {
             Some((name, value)) => (name, Some(unquoted(value))),
-            None => (unquoted(word), None),
+            None => (word, None),
         })
+    }
+
+    fn text(&self) -> &str {
+        self.buf.get(..self.len).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default()
     }
 
     /// The value of the last word `name=value`.
@@ -73,13 +83,13 @@ impl Cmdline {
     pub fn skips(&self, module: Name) -> bool {
         self.words()
             .filter(|(name, _)| *name == "modest.skip")
-            .any(|(_, list)| list.unwrap_or_default().split(',').any(|skip| name::of(skip) == module))
+            .any(|(_, list)| text::fields(list.unwrap_or_default(), b',').any(|skip| name::of(skip) == module))
     }
 }
 
 fn unquoted(text: &str) -> &str {
-    match text.strip_prefix('"') {
-        Some(inner) => inner.strip_suffix('"').unwrap_or(inner),
+    match text.strip_prefix("\"") {
+        Some(inner) => inner.strip_suffix("\"").unwrap_or(inner),
         None => text,
     }
 }
@@ -115,6 +125,8 @@ mod tests {
         assert!(line.has("rw") && !line.has("root"));
         assert!(line.skips(Name("snd_b")) && line.skips(Name("a")) && !line.skips(Name("b")));
         assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
+        let fake = Fake::default().with_file("/c", b"a=\xff\xfe b=2");
+        assert_eq!(Cmdline::read(&fake, c"/c").unwrap().value("b"), Some("2"));
         assert!(cmdline("").words().next().is_none());
     }
 

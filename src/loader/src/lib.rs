@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod root;
 pub mod run;
 pub mod sys;
+pub mod text;
 
 /// A path as the kernel takes it, in fixed memory.
 pub type Path = heapless::CString<{ limits::PATH_BYTES }>;

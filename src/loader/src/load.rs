@@ -11,6 +11,7 @@ use crate::errno::Errno;
 use crate::image::Format;
 use crate::kernel::{Kernel, read_full, read_small};
 use crate::name;
+use crate::text;
 
 /// A way to put a module into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,8 +319,8 @@ fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
     let mut buf = [0; 256];
     let text = core::str::from_utf8(read_small(kernel, c"/proc/meminfo", &mut buf).ok()?).ok()?;
     let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_ascii().strip_suffix("kB")?.trim_ascii().parse::<u64>().ok()
+        let line = text::fields(text, b'\n').find_map(|line| line.strip_prefix(name))?;
+        text::number(line.trim_ascii().strip_suffix("kB")?.trim_ascii())
     };
     Some(field("MemAvailable:").or_else(|| field("MemFree:"))? << 10)
 }

@@ -7,6 +7,7 @@
 use core::fmt;
 
 use crate::load::LoadPath;
+use crate::text::{self, Words};
 
 /// One line of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,57 +125,35 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-/// The words of a line, each with its byte offset. A word ends at a space outside double quotes (lib/cmdline.c).
-struct Words<'a> {
-    line: &'a str,
-    at: usize,
-}
-
-impl<'a> Words<'a> {
-    fn skip_spaces(&mut self) {
-        let rest = &self.line[self.at..];
-        self.at = self.line.len() - rest.trim_ascii_start().len();
-    }
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = (usize, &'a str);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.skip_spaces();
-        let start = self.at;
-        let mut quoted = false;
-        let ends = |c: char| {
-            quoted ^= c == '"';
-            c.is_ascii_whitespace() && !quoted
-        };
-        let len = self.line[start..].find(ends).unwrap_or(self.line.len() - start);
-        self.at = start + len;
-        (len > 0).then(|| (start, &self.line[start..self.at]))
-    }
-}
-
 impl<'a> Line<'a> {
     /// Reads one line, without its newline.
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
-        let text = core::str::from_utf8(line).map_err(|e| {
-            let before = core::str::from_utf8(&line[..e.valid_up_to()]).unwrap_or_default();
-            ParseError { column: before.chars().count() + 1, problem: Problem::NotUtf8 }
-        })?;
-        Self::parse_text(text).map_err(|(at, problem)| ParseError { column: text[..at].chars().count() + 1, problem })
+        let result = match core::str::from_utf8(line) {
+            Ok(text) => Self::parse_text(text),
+            Err(e) => Err((e.valid_up_to(), Problem::NotUtf8)),
+        };
+        result.map_err(|(at, problem)| {
+            // What is before `at` is UTF-8: each character has one byte that continues none.
+            let column = line.iter().take(at).filter(|b| **b & 0xc0 != 0x80).count() + 1;
+            ParseError { column, problem }
+        })
     }
 
     fn parse_text(line: &'a str) -> Result<Self, (usize, Problem<'a>)> {
-        let control = line.bytes().position(|b| b.is_ascii_control() && b != b'\t');
-        let mut words = Words { line, at: 0 };
+        let control = line.bytes().enumerate().find(|(_, b)| b.is_ascii_control() && *b != b'\t');
+        let mut words = Words::new(line);
         let Some((at, first)) = words.next() else { return Ok(Line::Empty) };
-        if first.starts_with(['#', ';']) {
+        if matches!(first.as_bytes()[0], b'#' | b';') {
             return Ok(Line::Empty);
         }
-        if let Some(at) = control {
-            return Err((at, Problem::Control(line.as_bytes()[at])));
+        if let Some((at, byte)) = control {
+            return Err((at, Problem::Control(byte)));
         }
-        if first.starts_with('@') { Self::parse_directive(at, first, words) } else { Self::parse_entry(first, words) }
+        if first.as_bytes()[0] == b'@' {
+            Self::parse_directive(at, first, words)
+        } else {
+            Self::parse_entry(line, first, words)
+        }
     }
 
     fn parse_directive(at: usize, first: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
@@ -202,21 +181,21 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn parse_entry(module: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+    fn parse_entry(line: &'a str, module: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut entry = Entry::new(module);
         let mut params_at = None;
-        if let Some(quote) = open_quote(words.line) {
+        if let Some(quote) = open_quote(line) {
             return Err((quote, Problem::OpenQuote));
         }
         while let Some((at, word)) = words.next() {
-            if !word.starts_with('@') {
+            if word.as_bytes()[0] != b'@' {
                 params_at.get_or_insert(at);
                 continue;
             }
             if params_at.is_some() {
                 return Err((at, Problem::LateAttribute(word)));
             }
-            let (attribute, value) = word.split_once('=').map_or((word, None), |(a, v)| (a, Some(v)));
+            let (attribute, value) = text::split_once(word, b'=').map_or((word, None), |(a, v)| (a, Some(v)));
             let needed = || value.filter(|v| !v.is_empty()).ok_or((at, Problem::NoValue(attribute)));
             let repeated = match attribute {
                 "@optional" if value.is_some() => return Err((at, Problem::UnexpectedValue(attribute))),
@@ -238,19 +217,19 @@ impl<'a> Line<'a> {
             }
         }
         if let Some(at) = params_at {
-            entry.params = words.line[at..].trim_ascii_end();
+            entry.params = text::cut(line, at).1.trim_ascii_end();
         }
         Ok(Line::Entry(entry))
     }
 }
 
 fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
-    if word.starts_with('/') { Ok(word) } else { Err((at, Problem::NotAPath(word))) }
+    if word.as_bytes()[0] == b'/' { Ok(word) } else { Err((at, Problem::NotAPath(word))) }
 }
 
 /// The offset of the double quote in `text` that has no partner.
 fn open_quote(text: &str) -> Option<usize> {
-    let mut quotes = text.match_indices('"').map(|(at, _)| at);
+    let mut quotes = text.bytes().enumerate().filter(|(_, b)| *b == b'"').map(|(at, _)| at);
     while let Some(open) = quotes.next() {
         if quotes.next().is_none() {
             return Some(open);
@@ -261,19 +240,14 @@ fn open_quote(text: &str) -> Option<usize> {
 
 /// Reads a size: bytes, or a number with `K`, `M` or `G` for powers of 1024.
 pub fn size_bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" | "k" => 10,
-        "M" | "m" => 20,
-        "G" | "g" => 30,
-        _ => return None,
+    let (digits, unit) = text::cut(text, text.len().checked_sub(1)?);
+    let (digits, shift) = match unit {
+        "K" | "k" => (digits, 10),
+        "M" | "m" => (digits, 20),
+        "G" | "g" => (digits, 30),
+        _ => (text, 0),
     };
-    // A sign is no part of a size, though `parse` takes it.
-    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    text::number(digits)?.checked_mul(1 << shift)
 }
 
 impl fmt::Display for OnError<'_> {
@@ -320,8 +294,8 @@ impl fmt::Display for Line<'_> {
 /// Writes one argument of a command line as the kernel must be given it: in `var=val with spaces` the value is put in
 /// double quotes, as busybox's insmod does; what has quotes already stays as it is.
 pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
-    let needs = argument.contains(|c: char| c.is_ascii_whitespace()) && !argument.contains('"');
-    match argument.split_once('=') {
+    let needs = argument.bytes().any(|b| b.is_ascii_whitespace()) && argument.bytes().all(|b| b != b'"');
+    match text::split_once(argument, b'=') {
         _ if !needs => out.write_str(argument),
         Some((name, value)) => write!(out, "{name}=\"{value}\""),
         None => write!(out, "\"{argument}\""),

@@ -1,12 +1,13 @@
 //! Module names: `-` and `_` are equal, and a file's name gives its module's.
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 use crate::image::Format;
+use crate::text;
 
 /// The part of a path after its last `/`.
 pub fn basename(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
+    text::rsplit_once(path, b'/').map_or(path, |(_, file)| file)
 }
 
 /// A file name without `.ko` and a compression's ending, and which format the ending claims; `None` if it is no module's.
@@ -16,9 +17,9 @@ pub fn strip_ko(file: &str) -> Option<(&str, Format)> {
         .find_map(|format| Some((file.strip_suffix(format.ending())?.strip_suffix(".ko")?, format)))
 }
 
-/// The module's name in `text`, a name or a path to a file, as the kernel would list it.
-pub fn of(text: &str) -> Name<'_> {
-    let file = basename(text);
+/// The module's name in `path`, a name or a path to a file, as the kernel would list it.
+pub fn of(path: &str) -> Name<'_> {
+    let file = basename(path);
     Name(strip_ko(file).map_or(file, |(stem, _)| stem))
 }
 
@@ -38,7 +39,13 @@ impl PartialEq for Name<'_> {
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| f.write_char(if c == '-' { '_' } else { c }))
+        let mut rest = self.0;
+        while let Some((before, after)) = text::split_once(rest, b'-') {
+            f.write_str(before)?;
+            f.write_str("_")?;
+            rest = after;
+        }
+        f.write_str(rest)
     }
 }
 

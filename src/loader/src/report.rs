@@ -1,5 +1,6 @@
 //! Where the loader's lines go. What a line says is decided where it is said; where it goes, by the program.
 
+use core::ffi::CStr;
 use core::fmt;
 
 /// How much a line matters.
@@ -40,6 +41,11 @@ impl fmt::Display for Size {
             }
         }
     }
+}
+
+/// A path for people. All that we are given is UTF-8 by then, or comes out as a question mark.
+pub fn shown(path: &CStr) -> &str {
+    path.to_str().unwrap_or("?")
 }
 
 /// Text gathered in `N` bytes and handed on in pieces: a long line becomes several writes, never a shorter line.

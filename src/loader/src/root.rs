@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use crate::text;
+
 /// What `root=` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootSpec<'a> {
@@ -133,7 +135,7 @@ pub const SUPERBLOCK_BYTES: usize = 2048;
 const MAX_GPT_ENTRIES: u32 = 256;
 
 fn mbr_partition(text: &str) -> Option<RootSpec<'_>> {
-    let (signature, number) = text.split_once('-')?;
+    let (signature, number) = text::split_once(text, b'-')?;
     if signature.len() != 8 || number.len() != 2 {
         return None;
     }

@@ -13,7 +13,7 @@ use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
 use crate::name::{self, Name};
-use crate::report::{Level, Log, Size};
+use crate::report::{Level, Log, Size, shown};
 use crate::resolve::{self, Resolved, Root};
 
 /// [`OnError`] that outlives its line.
@@ -79,7 +79,7 @@ pub struct Options<'o> {
 
 /// Carries out the manifest.
 pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Outcome {
-    let manifest = options.manifest.to_str().unwrap_or("manifest");
+    let manifest = shown(options.manifest);
     let mut run =
         Run { kernel, log, options, offers: Offers::default(), root: Root::default(), outcome: Outcome::default() };
     let file = match kernel.open(options.manifest) {
@@ -288,14 +288,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn tell_choice(&mut self, name: Name, path: LoadPath, format: &str, request: &Request) {
-        let file = request.file.to_str().unwrap_or_default();
-        let params = request.params.to_str().unwrap_or_default();
+        let file = shown(request.file);
+        let params = shown(request.params);
         let space = if params.is_empty() { "" } else { " " };
         self.log.line(Level::Info, format_args!("{name}: would load by {path}, {format}: {file}{space}{params}"));
     }
 
     fn tell_failure(&mut self, name: Name, cause: Cause, request: &Request, optional: bool) {
-        let file = request.file.to_str().unwrap_or_default();
+        let file = shown(request.file);
         let optional = if optional { " (optional)" } else { "" };
         self.log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
     }

@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::limits::{LINE_BYTES, PATH_BYTES};
 use crate::lines::{LineError, Lines};
 use crate::name::{self, Name};
+use crate::text;
 
 /// The folder that names and relative paths are looked up in.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +44,12 @@ pub struct Plan<'b> {
 impl<'b> Plan<'b> {
     /// The files that the target needs, in the order to load them.
     pub fn dependencies(self) -> impl Iterator<Item = &'b str> {
-        self.dependencies.split_ascii_whitespace().rev()
+        let mut rest = self.dependencies.trim_ascii();
+        core::iter::from_fn(move || {
+            let (before, last) = text::rsplit_once(rest, b' ').unwrap_or(("", rest));
+            rest = before.trim_ascii_end();
+            (!last.is_empty()).then_some(last)
+        })
     }
 
     /// The file that the entry names.
@@ -89,7 +95,7 @@ pub type Buffer = heapless::String<LINE_BYTES>;
 
 /// The absolute path of `file`, a path of a [`Plan`], with the root it was found under.
 pub fn absolute(root: &Path, file: &str) -> Result<Path, ResolveError> {
-    let parts: &[&[u8]] = match (file.starts_with('/'), root.as_bytes()) {
+    let parts: &[&[u8]] = match (file.starts_with("/"), root.as_bytes()) {
         (true, _) => &[file.as_bytes()],
         (false, b"/") => &[b"/", file.as_bytes()],
         (false, root) => &[root, b"/", file.as_bytes()],
@@ -102,7 +108,7 @@ pub fn resolve<'b, K: Kernel>(
     kernel: &K, root: &Root, module: &'b str, buf: &'b mut Buffer,
 ) -> Result<(Path, Resolved<'b>), ResolveError> {
     let here = |target| Resolved::Files(Plan { target, dependencies: "" });
-    if module.starts_with('/') {
+    if module.starts_with("/") {
         return Ok((Path::new(), here(module)));
     }
     let mut release = [0; 65];
@@ -114,7 +120,7 @@ pub fn resolve<'b, K: Kernel>(
             [running, crate::path(&[b"/"])]
         }
     };
-    if module.contains('/') {
+    if module.bytes().any(|b| b == b'/') {
         // With a root given, a missing file is found out by loading it, without a call more.
         if let Root::Given(path) = root {
             return Ok((path.clone(), here(module)));
@@ -131,7 +137,7 @@ pub fn resolve<'b, K: Kernel>(
     for folder in folders.into_iter().flatten() {
         match index_line(kernel, &folder, "modules.dep", name, buf)? {
             Lookup::Found => {
-                let (target, dependencies) = buf.split_once(':').unwrap_or((buf, ""));
+                let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
                 return Ok((folder, Resolved::Files(Plan { target, dependencies })));
             }
             Lookup::Absent => indexed = true,
@@ -177,7 +183,7 @@ fn index_line<K: Kernel>(
             Err(LineError::TooLong) => return Err(ResolveError::LongLine),
             Err(LineError::Read(errno)) => return Err(ResolveError::Index(errno)),
         };
-        let path = line.split(':').next().unwrap_or_default();
+        let path = text::split_once(line, b':').map_or(line, |(path, _)| path);
         if name::of(path) == name {
             buf.clear();
             buf.push_str(line).map_err(|_| ResolveError::LongLine)?;

@@ -323,6 +323,9 @@ pub fn reboot(how: Reboot) -> Errno {
 pub struct StringArray(*const *const core::ffi::c_char);
 
 impl StringArray {
+    /// No strings.
+    pub const EMPTY: StringArray = StringArray(&raw const NULL.0);
+
     /// # Safety
     /// `at` points to an array of C strings that ends in a null pointer; both live, unchanged, as long as the process.
     pub const unsafe fn new(at: *const *const core::ffi::c_char) -> StringArray {
@@ -345,6 +348,11 @@ impl StringArray {
         })
     }
 }
+
+struct Null(*const core::ffi::c_char);
+// SAFETY: a null pointer, never written.
+unsafe impl Sync for Null {}
+static NULL: Null = Null(core::ptr::null());
 
 /// execve(2) of `path` with `argv` whose first element is replaced by `path` itself; returns only when refused.
 ///

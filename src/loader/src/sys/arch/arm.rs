@@ -20,7 +20,9 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     let result;
     // SAFETY: the kernel keeps every register but r0; memory it may write was named by the caller.
     unsafe {
-        asm!("svc 0", in("r7") number, inlateout("r0") a[0] => result, in("r1") a[1], in("r2") a[2],
+        // r7 is the frame pointer of Thumb code, which may not be named as an operand.
+        asm!("mov {kept}, r7", "mov r7, {number}", "svc 0", "mov r7, {kept}",
+             number = in(reg) number, kept = out(reg) _, inlateout("r0") a[0] => result, in("r1") a[1], in("r2") a[2],
              in("r3") a[3], in("r4") a[4], in("r5") a[5], options(nostack, preserves_flags))
     }
     result

@@ -1,0 +1,149 @@
+//! What is called by hand or by another init: `load`, `insmod`, `--help`, `--version`.
+
+use core::ffi::CStr;
+
+use modest_loader::cmdline::Cmdline;
+use modest_loader::errno::Errno;
+use modest_loader::explain;
+use modest_loader::limits::LINE_BYTES;
+use modest_loader::load::{self, Failure, Offers, Request};
+use modest_loader::manifest::{OnError, quote_param};
+use modest_loader::name;
+use modest_loader::report::{Level, Log, shown};
+use modest_loader::run::{self, Options};
+use modest_loader::sys::{Fd, Linux, StringArray};
+
+use crate::console::{Console, write_all};
+
+/// The manifest, where nothing else is said.
+pub const MANIFEST: &CStr = c"/etc/modest.manifest";
+
+const HELP: &str = "\
+Usage: modest load [-m MANIFEST] [-n] [-q] [-v]
+       modest insmod FILE [PARAM]...
+       modest --help | --version
+
+load    Load the modules of MANIFEST (default /etc/modest.manifest, or modest.manifest= on the
+        kernel command line). -n: print what would be done. -q: print failures only. -v: print more.
+        Its hand-over, and @on-error reboot or exec, are for PID 1 alone.
+insmod  Load one module file, compressed or not. The value of an argument `var=val with spaces` is quoted.
+
+As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
+next init. On the kernel command line: modest.manifest=FILE, modest.debug, modest.quiet, modest.skip=a,b.
+
+Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong usage,
+3 a failure stopped the run before the manifest's end.
+";
+
+const LOADED: u8 = 0;
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const STOPPED: u8 = 3;
+
+/// Does what the arguments ask for: the exit code.
+pub fn main(argv: StringArray) -> u8 {
+    let mut args = argv.iter().skip(1);
+    match args.next().map(CStr::to_bytes) {
+        Some(b"load") => load(args),
+        Some(b"insmod") => insmod(args),
+        Some(b"--help" | b"-h") => print(HELP),
+        Some(b"--version" | b"-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => usage(HELP),
+    }
+}
+
+fn print(text: &str) -> u8 {
+    write_all(&Fd::inherited(1), text.as_bytes());
+    LOADED
+}
+
+fn usage(text: &str) -> u8 {
+    write_all(&Fd::inherited(2), text.as_bytes());
+    USAGE
+}
+
+fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    let mut console = Console::stream(2);
+    let mut manifest = None;
+    let mut dry_run = false;
+    while let Some(arg) = args.next() {
+        match arg.to_bytes() {
+            b"-n" => dry_run = true,
+            b"-q" => console.level = Level::Error,
+            b"-v" => console.level = Level::Debug,
+            b"-m" => match args.next() {
+                Some(path) => manifest = Some(path),
+                None => return usage("modest: -m needs the path of a manifest\n"),
+            },
+            _ => {
+                let _ = usage("modest: load takes -m MANIFEST, -n, -q and -v, not ");
+                write_all(&Fd::inherited(2), arg.to_bytes());
+                return usage("\n");
+            }
+        }
+    }
+    if dry_run {
+        let level = console.level;
+        console = Console::stream(1);
+        console.level = level;
+    }
+    let cmdline = read_cmdline(&mut console);
+    let named = named_manifest(&cmdline);
+    let manifest = manifest.or(named.as_deref()).unwrap_or(MANIFEST);
+    let on_policy = |_: &OnError| {};
+    let outcome =
+        run::run(&Linux, &mut console, &Options { manifest, cmdline: &cmdline, dry_run, on_policy: &on_policy });
+    let would = if dry_run { "would be: " } else { "" };
+    console.line(Level::Info, format_args!("{would}{outcome}"));
+    match (outcome.stopped, outcome.failed) {
+        (true, _) => STOPPED,
+        (false, 0) => LOADED,
+        _ => FAILED,
+    }
+}
+
+/// The kernel's command line; where it cannot be had, a line says so and it counts as empty.
+pub fn read_cmdline(console: &mut Console) -> Cmdline {
+    Cmdline::read(&Linux, c"/proc/cmdline").unwrap_or_else(|error| {
+        console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
+        Cmdline::empty()
+    })
+}
+
+/// The manifest that the kernel command line names.
+pub fn named_manifest(cmdline: &Cmdline) -> Option<modest_loader::Path> {
+    modest_loader::path(&[cmdline.value("modest.manifest")?.as_bytes()])
+}
+
+fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    let Some(file) = args.next() else { return usage("modest: insmod needs a file\n") };
+    let mut console = Console::stream(2);
+    let name = name::of(shown(file));
+    let mut text = heapless::String::<LINE_BYTES>::new();
+    for arg in args {
+        let space = if text.is_empty() { "" } else { " " };
+        let Ok(arg) = arg.to_str() else { return usage("modest: a parameter is not UTF-8\n") };
+        if text.push_str(space).is_err() || quote_param(arg, &mut text).is_err() {
+            console.line(Level::Error, format_args!("{name}: parameters over LINE_BYTES, {LINE_BYTES}"));
+            return USAGE;
+        }
+    }
+    let mut params = heapless::CString::<LINE_BYTES>::new();
+    if params.extend_from_bytes(text.as_bytes()).is_err() {
+        console.line(Level::Error, format_args!("{name}: parameters over LINE_BYTES, {LINE_BYTES}"));
+        return USAGE;
+    }
+    let request = Request { file, params: &params, path: None, size_bytes: None, flags: 0, measure: false };
+    match load::load(&Linux, &mut Offers::default(), &request) {
+        Ok(_) => LOADED,
+        Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {
+            console.line(Level::Info, format_args!("{name}: already loaded"));
+            LOADED
+        }
+        Err(failure) => {
+            let cause = explain::explain(&Linux, file, failure);
+            console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
+            FAILED
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Cutting text at ASCII characters, without the tables and panics that `str`'s general ways bring into a small binary.
+
+/// `text` before and from the byte offset `at`; where that is no boundary, all of it and nothing.
+pub fn cut(text: &str, at: usize) -> (&str, &str) {
+    text.split_at_checked(at).unwrap_or((text, ""))
+}
+
+/// `text` before and after the first ASCII `byte` in it.
+pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == byte)?;
+    Some((cut(text, at).0, cut(text, at + 1).1))
+}
+
+/// `text` before and after the last ASCII `byte` in it.
+pub fn rsplit_once(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().rposition(|b| b == byte)?;
+    Some((cut(text, at).0, cut(text, at + 1).1))
+}
+
+/// The parts of `text` between each ASCII `byte`.
+pub fn fields(text: &str, byte: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        let (field, after) = split_once(text, byte).map_or((text, None), |(field, after)| (field, Some(after)));
+        rest = after;
+        Some(field)
+    })
+}
+
+/// The value of a decimal number of digits alone, without a sign.
+pub fn number(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.bytes().try_fold(0u64, |value, b| {
+        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The words of a line, each with its byte offset. A word ends at white space outside double quotes (lib/cmdline.c).
+#[derive(Clone, Debug)]
+pub struct Words<'a> {
+    line: &'a str,
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    /// The words of `line`.
+    pub fn new(line: &'a str) -> Self {
+        Words { line, at: 0 }
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = (usize, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = cut(self.line, self.at).1;
+        let start = self.at + rest.bytes().position(|b| !b.is_ascii_whitespace())?;
+        let mut quoted = false;
+        let end = self.line.bytes().skip(start).position(|b| {
+            quoted ^= b == b'"';
+            b.is_ascii_whitespace() && !quoted
+        });
+        self.at = end.map_or(self.line.len(), |len| start + len);
+        Some((start, cut(cut(self.line, self.at).0, start).1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_end_at_spaces_outside_quotes() {
+        let words: Vec<_> = Words::new("  a \tb=\"x y\"z  \"c d").collect();
+        assert_eq!(words, [(2, "a"), (5, "b=\"x y\"z"), (15, "\"c d")]);
+        assert!(Words::new(" \t ").next().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn as_str_does_it(text in "[a-c,=ä]{0,12}") {
+            prop_assert_eq!(split_once(&text, b'='), text.split_once('='));
+            prop_assert_eq!(rsplit_once(&text, b'='), text.rsplit_once('='));
+            prop_assert!(fields(&text, b',').eq(text.split(',')));
+        }
+
+        #[test]
+        fn numbers_as_parse_does(text in "[0-9]{0,22}") {
+            prop_assert_eq!(number(&text), text.parse().ok());
+        }
+    }
+}
