@@ -7,7 +7,7 @@ fn main() {
         return;
     }
     // Code and constants share one segment: fewer pages to map and to touch.
-    for arg in ["-nostdlib", "--gc-sections", "--no-rosegment", "--build-id=none", "-znoexecstack"] {
+    for arg in ["-nostdlib", "--gc-sections", "--no-rosegment", "--build-id=none", "--icf=all", "-znoexecstack"] {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
 }

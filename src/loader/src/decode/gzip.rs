@@ -7,7 +7,7 @@ use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompre
 use super::{DecodeError, Input};
 use crate::kernel::Kernel;
 
-/// A gzip file being decoded. 47 KB: a 32 KiB window, the inflater's 10.5 KB, a page of input.
+/// A gzip file being decoded. 48 KB: a 32 KiB window, the inflater's 10.5 KB, a page of input.
 pub struct Gzip<'k, K: Kernel> {
     input: Input<'k, K>,
     state: DecompressorOxide,
@@ -15,7 +15,7 @@ pub struct Gzip<'k, K: Kernel> {
     /// What the window holds that nobody took yet: from `taken` to `made`.
     taken: usize,
     made: usize,
-    crc: u32,
+    crc: Crc,
     len_bytes: u32,
     member: Member,
 }
@@ -37,7 +37,7 @@ impl<'k, K: Kernel> Gzip<'k, K> {
             window: [0; TINFL_LZ_DICT_SIZE],
             taken: 0,
             made: 0,
-            crc: !0,
+            crc: Crc::new(),
             len_bytes: 0,
             member: Member::Before,
         }
@@ -78,16 +78,16 @@ impl<'k, K: Kernel> Gzip<'k, K> {
             Member::Before => {
                 self.header()?;
                 self.state.init();
-                (self.crc, self.len_bytes) = (!0, 0);
+                (self.crc.value, self.len_bytes) = (!0, 0);
                 (self.taken, self.made) = (0, 0);
                 self.member = Member::Within;
             }
             Member::Within => self.inflate()?,
             Member::After => {
-                if self.input.u32_le()? != !self.crc {
+                if u32::from_le_bytes(self.input.bytes()?) != !self.crc.value {
                     return Err(DecodeError::Checksum);
                 }
-                if self.input.u32_le()? != self.len_bytes {
+                if u32::from_le_bytes(self.input.bytes()?) != self.len_bytes {
                     return Err(DecodeError::Length);
                 }
                 // gzip(1) ignores zeros that pad a file to its medium's blocks.
@@ -112,8 +112,7 @@ impl<'k, K: Kernel> Gzip<'k, K> {
         let (status, consumed, made) =
             decompress(&mut self.state, input, &mut self.window, self.made, TINFL_FLAG_HAS_MORE_INPUT);
         self.input.consume(consumed);
-        let fresh = &self.window[self.made..self.made + made];
-        self.crc = crc32(self.crc, fresh);
+        self.crc.add(&self.window[self.made..self.made + made]);
         self.len_bytes = self.len_bytes.wrapping_add(made as u32);
         self.made += made;
         match status {
@@ -126,15 +125,13 @@ impl<'k, K: Kernel> Gzip<'k, K> {
 
     /// Reads a member's header up to its deflate stream.
     fn header(&mut self) -> Result<(), DecodeError> {
-        if [self.input.byte()?, self.input.byte()?] != [0x1f, 0x8b] {
+        if self.input.bytes()? != [0x1f, 0x8b] {
             return Err(DecodeError::Corrupt("bytes after its end are not another member"));
         }
-        if self.input.byte()? != 8 {
+        // Behind the flags: time, compression level, system.
+        let [method, flags, ..] = self.input.bytes::<8>()?;
+        if method != 8 {
             return Err(DecodeError::Corrupt("its method is not deflate"));
-        }
-        let flags = self.input.byte()?;
-        for _ in 0..6 {
-            self.input.byte()?;
         }
         const CRC: u8 = 2;
         const EXTRA: u8 = 4;
@@ -144,42 +141,41 @@ impl<'k, K: Kernel> Gzip<'k, K> {
             return Err(DecodeError::Corrupt("its header has reserved flags"));
         }
         if flags & EXTRA != 0 {
-            for _ in 0..u16::from_le_bytes([self.input.byte()?, self.input.byte()?]) {
-                self.input.byte()?;
-            }
+            let len = u16::from_le_bytes(self.input.bytes()?);
+            self.input.skip(len.into())?;
         }
         for text in [NAME, COMMENT] {
             if flags & text != 0 {
-                while self.input.byte()? != 0 {}
+                while self.input.bytes()? != [0] {}
             }
         }
         if flags & CRC != 0 {
-            self.input.byte()?;
-            self.input.byte()?;
+            self.input.skip(2)?;
         }
         Ok(())
     }
 }
 
-/// The CRC of IEEE 802.3, reflected, a byte at a time.
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
-};
+/// The CRC of IEEE 802.3, reflected, a byte at a time. The table is made when it is needed: it is ten times its maker.
+struct Crc {
+    table: [u32; 256],
+    value: u32,
+}
 
-fn crc32(crc: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(crc, |crc, byte| CRC_TABLE[(crc as u8 ^ byte) as usize] ^ crc >> 8)
+impl Crc {
+    fn new() -> Crc {
+        let mut table = [0; 256];
+        for (i, entry) in (0..).zip(&mut table) {
+            *entry = (0..8).fold(i, |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 });
+        }
+        Crc { table, value: !0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.value = self.table[(self.value as u8 ^ byte) as usize] ^ self.value >> 8;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -258,14 +254,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn every_flipped_bit_of_the_data_is_noticed(at in 20usize..20_000, bit in 0u8..8) {
+        fn a_flipped_bit_is_noticed_or_changes_nothing(at in 20usize..20_000, bit in 0u8..8) {
             let data = sample(50_000);
             let mut bad = gzip(&data);
             let at = at % bad.len();
             // The header's time, system, name and extra fields say nothing of the data.
             prop_assume!(at >= 22);
             bad[at] ^= 1 << bit;
-            prop_assert!(decode_in(&bad, 4096).is_err());
+            // Another distance code may lead to the same bytes.
+            if let Ok(decoded) = decode_in(&bad, 4096) {
+                prop_assert_eq!(decoded, data);
+            }
         }
     }
 }

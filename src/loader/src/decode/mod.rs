@@ -73,15 +73,23 @@ impl<'k, K: Kernel> Input<'k, K> {
         Ok(self.peek()?.is_empty())
     }
 
-    /// The next byte.
-    pub fn byte(&mut self) -> Result<u8, DecodeError> {
-        let byte = *self.peek()?.first().ok_or(DecodeError::Truncated)?;
-        self.consume(1);
-        Ok(byte)
+    /// The next `N` bytes.
+    pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
     }
 
-    /// The next four bytes, least significant first.
-    pub fn u32_le(&mut self) -> Result<u32, DecodeError> {
-        Ok(u32::from_le_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]))
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DecodeError> {
+        for byte in bytes {
+            *byte = *self.peek()?.first().ok_or(DecodeError::Truncated)?;
+            self.consume(1);
+        }
+        Ok(())
+    }
+
+    /// Leaves out the next `len` bytes.
+    pub fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
+        (0..len).try_for_each(|_| self.fill(&mut [0]))
     }
 }

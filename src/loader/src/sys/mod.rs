@@ -34,7 +34,7 @@ pub struct Fd(i32);
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        let _ = call(nr::__NR_close, [self.0 as usize, 0, 0, 0, 0, 0]);
+        let _ = call(nr::__NR_close, [self.0 as usize]);
     }
 }
 
@@ -59,7 +59,7 @@ pub struct Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let _ = call(nr::__NR_munmap, [self.at as usize, self.len, 0, 0, 0, 0]);
+        let _ = call(nr::__NR_munmap, [self.at as usize, self.len]);
     }
 }
 
@@ -78,7 +78,23 @@ impl AsMut<[u8]> for Region {
 }
 
 /// The one gate: every system call whose arguments are numbers or point into live slices and C strings.
-fn call(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
+fn call<const N: usize>(number: u32, args: [usize; N]) -> Result<usize, Errno> {
+    let arg = |i: usize| args.get(i).copied().unwrap_or(0);
+    // Few arguments are the rule: passing only those makes the callers smaller.
+    if N <= 3 {
+        call3(number, arg(0), arg(1), arg(2))
+    } else {
+        call6(number, [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)])
+    }
+}
+
+#[inline(never)]
+fn call3(number: u32, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
+    call6(number, [a, b, c, 0, 0, 0])
+}
+
+#[inline(never)]
+fn call6(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: private to this file, whose functions pass pointers and lengths of live, correctly typed memory.
     let result = unsafe { arch::syscall(number, args) };
     // The last page of addresses is never valid: the kernel returns -errno there.
@@ -89,7 +105,7 @@ fn call(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
 }
 
 /// As [`call`], again for as long as a signal interrupts it.
-fn call_restarting(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
+fn call_restarting<const N: usize>(number: u32, args: [usize; N]) -> Result<usize, Errno> {
     loop {
         match call(number, args) {
             Err(Errno::EINTR) => continue,
@@ -110,14 +126,13 @@ fn opt(text: Option<&CStr>) -> usize {
 
 /// openat(2), close-on-exec.
 pub fn openat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<Fd, Errno> {
-    let fd =
-        call_restarting(nr::__NR_openat, [at(dir), path.as_ptr() as usize, (flags | O_CLOEXEC) as usize, 0, 0, 0])?;
+    let fd = call_restarting(nr::__NR_openat, [at(dir), path.as_ptr() as usize, (flags | O_CLOEXEC) as usize])?;
     Ok(Fd(fd as i32))
 }
 
 /// read(2).
 pub fn read(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
-    call_restarting(nr::__NR_read, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
+    call_restarting(nr::__NR_read, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()])
 }
 
 /// pread(2).
@@ -127,13 +142,13 @@ pub fn pread64(fd: &Fd, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
 
 /// write(2), once: the kernel may take less than all.
 pub fn write(fd: &Fd, buf: &[u8]) -> Result<usize, Errno> {
-    call_restarting(nr::__NR_write, [fd.0 as usize, buf.as_ptr() as usize, buf.len(), 0, 0, 0])
+    call_restarting(nr::__NR_write, [fd.0 as usize, buf.as_ptr() as usize, buf.len()])
 }
 
 /// fstat(2).
 pub fn fstat(fd: &Fd) -> Result<Stat, Errno> {
     let mut st = MaybeUninit::<arch::Stat>::zeroed();
-    call(arch::FSTAT, [fd.0 as usize, st.as_mut_ptr() as usize, 0, 0, 0, 0])?;
+    call(arch::FSTAT, [fd.0 as usize, st.as_mut_ptr() as usize])?;
     // SAFETY: zeroed integers are valid, and the kernel filled the structure.
     let st = unsafe { st.assume_init() };
     Ok(Stat {
@@ -150,29 +165,29 @@ pub fn fstat(fd: &Fd) -> Result<Stat, Errno> {
 
 /// faccessat(2).
 pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
-    call(nr::__NR_faccessat, [AT_FDCWD, path.as_ptr() as usize, mode as usize, 0, 0, 0]).map(drop)
+    call(nr::__NR_faccessat, [AT_FDCWD, path.as_ptr() as usize, mode as usize]).map(drop)
 }
 
 /// finit_module(2).
 pub fn finit_module(fd: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
-    call(nr::__NR_finit_module, [fd.0 as usize, params.as_ptr() as usize, flags as usize, 0, 0, 0]).map(drop)
+    call(nr::__NR_finit_module, [fd.0 as usize, params.as_ptr() as usize, flags as usize]).map(drop)
 }
 
 /// init_module(2).
 pub fn init_module(image: &[u8], params: &CStr) -> Result<(), Errno> {
-    call(nr::__NR_init_module, [image.as_ptr() as usize, image.len(), params.as_ptr() as usize, 0, 0, 0]).map(drop)
+    call(nr::__NR_init_module, [image.as_ptr() as usize, image.len(), params.as_ptr() as usize]).map(drop)
 }
 
 fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {
     let fd = fd.map_or(usize::MAX, |fd| fd.0 as usize);
-    let at = call(arch::MMAP, [0, len, prot as usize, flags as usize, fd, 0])?;
+    let at = call(arch::MMAP, [0, len, prot as usize, flags as usize, fd])?;
     Ok(Region { at: at as *mut u8, len })
 }
 
 /// uname(2): the release, as written in `/lib/modules`.
 pub fn uname_release(buf: &mut [u8; 65]) -> Result<&str, Errno> {
     let mut name = MaybeUninit::<linux_raw_sys::system::new_utsname>::zeroed();
-    call(nr::__NR_uname, [name.as_mut_ptr() as usize, 0, 0, 0, 0, 0])?;
+    call(nr::__NR_uname, [name.as_mut_ptr() as usize])?;
     // SAFETY: zeroed characters are valid, and the kernel filled the structure.
     let name = unsafe { name.assume_init() };
     for (to, from) in buf.iter_mut().zip(name.release) {
@@ -186,12 +201,12 @@ pub fn uname_release(buf: &mut [u8; 65]) -> Result<&str, Errno> {
 pub fn monotonic_us() -> u64 {
     let mut now = nr::__kernel_timespec { tv_sec: 0, tv_nsec: 0 };
     let clock = nr::CLOCK_MONOTONIC as usize;
-    if call(arch::CLOCK_GETTIME, [clock, &raw mut now as usize, 0, 0, 0, 0]).is_ok() {
+    if call(arch::CLOCK_GETTIME, [clock, &raw mut now as usize]).is_ok() {
         return now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000;
     }
     // 32-bit kernels before 5.1 only know the old call.
     let mut now = nr::__kernel_old_timespec { tv_sec: 0, tv_nsec: 0 };
-    let _ = call(arch::CLOCK_GETTIME_OLD, [clock, &raw mut now as usize, 0, 0, 0, 0]);
+    let _ = call(arch::CLOCK_GETTIME_OLD, [clock, &raw mut now as usize]);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
@@ -200,43 +215,43 @@ pub fn sleep_ms(ms: u32) {
     let clock = nr::CLOCK_MONOTONIC as usize;
     let (sec, nsec) = (ms / 1000, ms % 1000 * 1_000_000);
     let time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
-    if let Err(Errno::ENOSYS) = call(arch::CLOCK_NANOSLEEP, [clock, 0, &raw const time as usize, 0, 0, 0]) {
+    if let Err(Errno::ENOSYS) = call(arch::CLOCK_NANOSLEEP, [clock, 0, &raw const time as usize]) {
         let time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
-        let _ = call(arch::CLOCK_NANOSLEEP_OLD, [clock, 0, &raw const time as usize, 0, 0, 0]);
+        let _ = call(arch::CLOCK_NANOSLEEP_OLD, [clock, 0, &raw const time as usize]);
     }
 }
 
 /// getpid(2).
 pub fn getpid() -> u32 {
-    call(nr::__NR_getpid, [0; 6]).unwrap_or(0) as u32
+    call(nr::__NR_getpid, []).unwrap_or(0) as u32
 }
 
 /// exit_group(2).
 pub fn exit(code: u8) -> ! {
     loop {
-        let _ = call(nr::__NR_exit_group, [code as usize, 0, 0, 0, 0, 0]);
+        let _ = call(nr::__NR_exit_group, [code as usize]);
     }
 }
 
 /// mkdirat(2), mode 0755.
 pub fn mkdir(path: &CStr) -> Result<(), Errno> {
-    call(nr::__NR_mkdirat, [AT_FDCWD, path.as_ptr() as usize, 0o755, 0, 0, 0]).map(drop)
+    call(nr::__NR_mkdirat, [AT_FDCWD, path.as_ptr() as usize, 0o755]).map(drop)
 }
 
 /// mknodat(2) of a character device, mode 0600.
 pub fn mknod_char(path: &CStr, major: u32, minor: u32) -> Result<(), Errno> {
     let mode = (nr::S_IFCHR | 0o600) as usize;
-    call(nr::__NR_mknodat, [AT_FDCWD, path.as_ptr() as usize, mode, (major << 8 | minor) as usize, 0, 0]).map(drop)
+    call(nr::__NR_mknodat, [AT_FDCWD, path.as_ptr() as usize, mode, (major << 8 | minor) as usize]).map(drop)
 }
 
 /// unlinkat(2).
 pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> {
-    call(nr::__NR_unlinkat, [at(dir), path.as_ptr() as usize, flags as usize, 0, 0, 0]).map(drop)
+    call(nr::__NR_unlinkat, [at(dir), path.as_ptr() as usize, flags as usize]).map(drop)
 }
 
 /// getdents64(2): raw entries, to be read by [`directory_entries`].
 pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
-    call(nr::__NR_getdents64, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
+    call(nr::__NR_getdents64, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()])
 }
 
 /// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
@@ -253,28 +268,28 @@ pub fn directory_entries(mut buf: &[u8]) -> impl Iterator<Item = (u8, &CStr)> {
 
 /// mount(2).
 pub fn mount(source: &CStr, target: &CStr, kind: Option<&CStr>, flags: u32, data: Option<&CStr>) -> Result<(), Errno> {
-    call(nr::__NR_mount, [source.as_ptr() as usize, target.as_ptr() as usize, opt(kind), flags as usize, opt(data), 0])
+    call(nr::__NR_mount, [source.as_ptr() as usize, target.as_ptr() as usize, opt(kind), flags as usize, opt(data)])
         .map(drop)
 }
 
 /// umount2(2).
 pub fn umount2(target: &CStr, flags: u32) -> Result<(), Errno> {
-    call(nr::__NR_umount2, [target.as_ptr() as usize, flags as usize, 0, 0, 0, 0]).map(drop)
+    call(nr::__NR_umount2, [target.as_ptr() as usize, flags as usize]).map(drop)
 }
 
 /// chroot(2).
 pub fn chroot(path: &CStr) -> Result<(), Errno> {
-    call(nr::__NR_chroot, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop)
+    call(nr::__NR_chroot, [path.as_ptr() as usize]).map(drop)
 }
 
 /// chdir(2).
 pub fn chdir(path: &CStr) -> Result<(), Errno> {
-    call(nr::__NR_chdir, [path.as_ptr() as usize, 0, 0, 0, 0, 0]).map(drop)
+    call(nr::__NR_chdir, [path.as_ptr() as usize]).map(drop)
 }
 
 /// fchdir(2).
 pub fn fchdir(fd: &Fd) -> Result<(), Errno> {
-    call(nr::__NR_fchdir, [fd.0 as usize, 0, 0, 0, 0, 0]).map(drop)
+    call(nr::__NR_fchdir, [fd.0 as usize]).map(drop)
 }
 
 /// dup3(2) without close-on-exec, onto a fixed number such as 0, 1 or 2.
@@ -282,20 +297,20 @@ pub fn dup_onto(fd: &Fd, number: i32) -> Result<(), Errno> {
     if fd.0 == number {
         return Ok(());
     }
-    call(nr::__NR_dup3, [fd.0 as usize, number as usize, 0, 0, 0, 0]).map(drop)
+    call(nr::__NR_dup3, [fd.0 as usize, number as usize]).map(drop)
 }
 
 /// The type of the file system that `fd` is on (`RAMFS_MAGIC`, …), by fstatfs(2).
 pub fn filesystem_magic(fd: &Fd) -> Result<u32, Errno> {
     // f_type is the first word of struct statfs on each of our architectures; 128 bytes hold any of them.
     let mut buf = [0usize; 16];
-    call(nr::__NR_fstatfs, [fd.0 as usize, buf.as_mut_ptr() as usize, 0, 0, 0, 0])?;
+    call(nr::__NR_fstatfs, [fd.0 as usize, buf.as_mut_ptr() as usize])?;
     Ok(buf[0] as u32)
 }
 
 /// wait4(2) for any child, without blocking: reaps one zombie. `false` when there was none.
 pub fn reap() -> bool {
-    matches!(call(nr::__NR_wait4, [usize::MAX, 0, nr::WNOHANG as usize, 0, 0, 0]), Ok(pid) if pid > 0)
+    matches!(call(nr::__NR_wait4, [usize::MAX, 0, nr::WNOHANG as usize]), Ok(pid) if pid > 0)
 }
 
 /// What reboot(2) shall do.
@@ -313,9 +328,9 @@ pub fn reboot(how: Reboot) -> Errno {
         Reboot::Restart => 0x0123_4567,
         Reboot::PowerOff => 0x4321_fedc,
     };
-    let _ = call(nr::__NR_sync, [0; 6]);
+    let _ = call(nr::__NR_sync, []);
     let magic = [0xfee1_dead, 0x2812_1969];
-    call(nr::__NR_reboot, [magic[0], magic[1], command as usize, 0, 0, 0]).err().unwrap_or(Errno::EINVAL)
+    call(nr::__NR_reboot, [magic[0], magic[1], command as usize]).err().unwrap_or(Errno::EINVAL)
 }
 
 /// A null-terminated array of C strings, as the kernel hands `argv` and `envp` to a program.
@@ -366,7 +381,7 @@ pub fn execve(path: &CStr, argv: StringArray, envp: StringArray) -> Errno {
         }
         args[i] = text.as_ptr();
     }
-    call(nr::__NR_execve, [path.as_ptr() as usize, args.as_ptr() as usize, envp.0 as usize, 0, 0, 0])
+    call(nr::__NR_execve, [path.as_ptr() as usize, args.as_ptr() as usize, envp.0 as usize])
         .err()
         .unwrap_or(Errno::ENOEXEC)
 }

@@ -1,0 +1,72 @@
+//! Compression, both ways: reads what modules, firmware and kernels come in, writes what a kernel takes as initramfs and
+//! what the target reads as modules. The same input gives the same bytes, always.
+
+use std::io::{Read, Write};
+
+use anyhow::Result;
+use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
+use modest_loader::image::Format;
+
+/// The kernel's decoder allocates the dictionary whole, and a small machine has little.
+const XZ_DICTIONARY_BYTES: u32 = 1 << 20;
+
+/// Decompresses `bytes`, of whatever format their magic tells.
+pub fn decode(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut image = Vec::new();
+    match Format::of(bytes) {
+        Format::Plain => image.extend(bytes),
+        Format::Gzip => drop(flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut image)?),
+        Format::Xz => drop(XzReader::new(bytes, true).read_to_end(&mut image)?),
+        Format::Zstd => image = zstd::decode_all(bytes)?,
+    }
+    Ok(image)
+}
+
+/// Compresses `image`, as small as the format gets without asking much memory of the reader.
+pub fn encode(image: &[u8], format: Format) -> Result<Vec<u8>> {
+    Ok(match format {
+        Format::Plain => image.to_vec(),
+        Format::Gzip => {
+            // flate2 writes no name and no time unless told to.
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            gzip.write_all(image)?;
+            gzip.finish()?
+        }
+        Format::Xz => {
+            let mut options = XzOptions::with_preset(6);
+            options.lzma_options.dict_size = XZ_DICTIONARY_BYTES;
+            // The kernel's decoder knows no other check.
+            options.set_check_sum_type(CheckType::Crc32);
+            let mut xz = XzWriter::new(Vec::new(), options)?;
+            xz.write_all(image)?;
+            xz.finish()?
+        }
+        Format::Zstd => zstd::encode_all(image, 19)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let image: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
+            let bytes = encode(&image, format).unwrap();
+            assert_eq!(Format::of(&bytes), format);
+            assert_eq!(bytes, encode(&image, format).unwrap());
+            assert!(decode(&bytes).unwrap() == image);
+            if format != Format::Plain {
+                assert!(bytes.len() < image.len() / 2, "{format:?}: {}", bytes.len());
+                assert!(decode(&bytes[..bytes.len() / 2]).is_err(), "{format:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn gzip_says_no_name_and_no_time() {
+        let bytes = encode(b"x", Format::Gzip).unwrap();
+        assert_eq!((bytes[3], &bytes[4..8]), (0, &[0; 4][..]));
+    }
+}

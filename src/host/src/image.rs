@@ -1,0 +1,376 @@
+//! The initramfs: what is in it, and the archive it is written as (newc, Documentation/driver-api/early-userspace).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use cpio::newc;
+use modest_loader::image::Format;
+
+use crate::board::{Arch, Board, KernelSpec};
+use crate::codec::encode;
+use crate::kernel::Tree;
+use crate::module::{ModuleFile, check_init};
+use crate::plan::{Plan, Source};
+
+/// Where the target looks for its manifest.
+pub const MANIFEST: &str = "/etc/modest.manifest";
+
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFDIR: u32 = 0o040_000;
+const S_IFCHR: u32 = 0o020_000;
+
+/// What an image is made of, but for its board.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program to become `/init`.
+    pub init: PathBuf,
+    /// The format to change modules to.
+    pub modules_as: Option<Format>,
+    /// How the archive is compressed.
+    pub compress: Format,
+    /// A manifest in place of the board's modules: its name, for messages, and its text.
+    pub manifest: Option<(String, Vec<u8>)>,
+    /// The text to put in place of the resolved manifest, as it is.
+    pub verbatim_manifest: Option<Vec<u8>>,
+    /// Where the firmware is that modules ask for.
+    pub firmware: Option<PathBuf>,
+    /// Further files, which replace others of the same path.
+    pub extra: Vec<Extra>,
+}
+
+/// A file to add to an image.
+#[derive(Clone, Debug)]
+pub struct Extra {
+    /// Its absolute path; folders on the way are added.
+    pub path: String,
+    /// Its permissions, and if it is no regular file its type.
+    pub mode: u32,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+impl Options {
+    /// Everything as the board says, modules as they are, not compressed.
+    pub fn new(init: PathBuf) -> Options {
+        Options {
+            init,
+            modules_as: None,
+            compress: Format::Plain,
+            manifest: None,
+            verbatim_manifest: None,
+            firmware: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// An initramfs.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What to write to a file.
+    pub bytes: Vec<u8>,
+    /// Its resolved manifest.
+    pub manifest: String,
+    /// Number of modules.
+    pub modules: usize,
+    /// Length of their files together.
+    pub modules_file_bytes: u64,
+    /// Length of their images together.
+    pub modules_image_bytes: u64,
+    /// What a person might want to know.
+    pub notes: Vec<String>,
+}
+
+/// Where a build leaves modest for that processor.
+pub fn default_init(arch: Arch) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into());
+    Path::new(&target).join(arch.target()).join("size/modest")
+}
+
+/// Makes the image of a board with the modules of `tree`.
+pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options) -> Result<Image> {
+    let source = match &options.manifest {
+        Some((name, text)) => Source::manifest(board, name, text),
+        None => Source::board(board, kernel),
+    };
+    let mut plan = Plan::resolve(&source, tree)?;
+    let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.modules_as);
+    let files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
+    let comment = format!("{}, Linux {}", board.name, tree.release);
+    let manifest = plan.manifest(&comment, tree, &files)?;
+    let mut notes = std::mem::take(&mut plan.notes);
+    for ModuleFile { file, other_release, .. } in &files {
+        let note = |other| format!("{file} is built for Linux {other}, not {}: it will be refused", tree.release);
+        notes.extend(other_release.as_ref().map(note));
+    }
+
+    let mut archive = Archive::default();
+    let init = fs::read(&options.init).with_context(|| {
+        format!("{}: expected modest, which scripts/build makes, or what --init names", options.init.display())
+    })?;
+    check_init(&init, board.arch).with_context(|| format!("{}", options.init.display()))?;
+    archive.file("/init", 0o755, init)?;
+    for dir in ["/dev", "/proc", "/sys"] {
+        archive.add(dir, Node { mode: S_IFDIR | 0o755, ..Node::default() })?;
+    }
+    // The kernel opens the console for init before any init could make it.
+    for (path, mode, device) in
+        [("/dev/console", 0o600, (5, 1)), ("/dev/null", 0o666, (1, 3)), ("/dev/kmsg", 0o644, (1, 11))]
+    {
+        archive.add(path, Node { mode: S_IFCHR | mode, device, bytes: Vec::new() })?;
+    }
+    let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
+    archive.file(MANIFEST, 0o644, text)?;
+    for ModuleFile { file, bytes, .. } in &files {
+        archive.file(&format!("{}/{file}", tree.target_dir()), 0o644, bytes.clone())?;
+    }
+    let mut missing = Vec::new();
+    for wanted in files.iter().flat_map(|module| &module.firmware) {
+        let found = firmware(options.firmware.as_deref(), wanted)?;
+        if found.is_empty() && !missing.contains(wanted) {
+            missing.push(wanted.clone());
+        }
+        for (name, bytes) in found {
+            archive.file(&format!("/lib/firmware/{name}"), 0o644, bytes)?;
+        }
+    }
+    if !missing.is_empty() {
+        notes.push(format!("firmware that modules may ask for and that is not in the image: {}", missing.join(", ")));
+    }
+    for Extra { path, mode, bytes } in &options.extra {
+        let kind = if mode & S_IFMT == 0 { S_IFREG } else { 0 };
+        archive.add(path, Node { mode: mode | kind, bytes: bytes.clone(), ..Node::default() })?;
+    }
+    Ok(Image {
+        bytes: encode(&archive.write()?, options.compress)?,
+        manifest,
+        modules: files.len(),
+        modules_file_bytes: files.iter().map(|file| file.bytes.len() as u64).sum(),
+        modules_image_bytes: files.iter().map(|file| file.image_bytes).sum(),
+        notes,
+    })
+}
+
+/// The files in `dir` that a module means by `wanted`, a name or a pattern; compressed ones stay so.
+fn firmware(dir: Option<&Path>, wanted: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let Some(dir) = dir else { return Ok(Vec::new()) };
+    let dir_pattern = glob::Pattern::escape(dir.to_str().with_context(|| format!("{}: not UTF-8", dir.display()))?);
+    let mut found = Vec::new();
+    for ending in ["", ".xz", ".zst"] {
+        for path in glob::glob(&format!("{dir_pattern}/{wanted}{ending}"))? {
+            let path = path?;
+            let name = path.strip_prefix(dir)?.to_string_lossy().into_owned();
+            if path.is_file() {
+                found.push((name, fs::read(&path).with_context(|| format!("{}", path.display()))?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Files by path; a folder sorts before what is in it.
+#[derive(Debug, Default)]
+struct Archive(BTreeMap<String, Node>);
+
+#[derive(Debug, Default)]
+struct Node {
+    mode: u32,
+    device: (u32, u32),
+    bytes: Vec<u8>,
+}
+
+impl Archive {
+    fn file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) -> Result<()> {
+        self.add(path, Node { mode: S_IFREG | mode, bytes, ..Node::default() })
+    }
+
+    fn add(&mut self, path: &str, node: Node) -> Result<()> {
+        let name = path.strip_prefix('/').with_context(|| format!("{path}: expected an absolute path"))?;
+        ensure!(
+            !name.split('/').any(|part| matches!(part, "" | "." | "..")),
+            "{path}: expected no part that is . or .."
+        );
+        for (end, _) in name.match_indices('/') {
+            let folder = self.0.entry(name[..end].into()).or_insert(Node { mode: S_IFDIR | 0o755, ..Node::default() });
+            ensure!(folder.mode & S_IFMT == S_IFDIR, "{path}: /{} is a file, not a folder", &name[..end]);
+        }
+        self.0.insert(name.into(), node);
+        Ok(())
+    }
+
+    fn write(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for (ino, (name, Node { mode, device, bytes })) in (1..).zip(&self.0) {
+            let len = u32::try_from(bytes.len()).with_context(|| format!("/{name}: too long for an initramfs"))?;
+            let nlink = if mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+            let header = newc::Builder::new(name).ino(ino).mode(*mode).nlink(nlink);
+            let mut writer = header.rdev_major(device.0).rdev_minor(device.1).write(&mut out, len);
+            writer.write_all(bytes)?;
+            writer.finish()?;
+        }
+        newc::trailer(&mut out)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::tests::{MINIMAL, board};
+    use crate::codec::decode;
+    use crate::module::tests::{module, tree};
+    use std::io::Read;
+
+    /// Path, mode, device and content.
+    type Listed = (String, u32, (u32, u32), Vec<u8>);
+
+    /// Everything in an archive.
+    fn entries(mut archive: &[u8]) -> Vec<Listed> {
+        let mut all = Vec::new();
+        loop {
+            let mut reader = newc::Reader::new(archive).unwrap();
+            let entry = reader.entry();
+            if entry.is_trailer() {
+                return all;
+            }
+            assert_eq!((entry.mtime(), entry.uid(), entry.gid(), entry.ino()), (0, 0, 0, all.len() as u32 + 1));
+            let (name, mode, len) = (entry.name().to_string(), entry.mode(), entry.file_size());
+            let device = (entry.rdev_major(), entry.rdev_minor());
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes.len(), len as usize);
+            all.push((name, mode, device, bytes));
+            archive = reader.finish().unwrap();
+        }
+    }
+
+    struct Fixture {
+        tmp: tempfile::TempDir,
+        tree: Tree,
+        options: Options,
+    }
+
+    fn fixture() -> Fixture {
+        let ext4 = module(&["firmware=fw/a.bin", "firmware=fw/b*.bin", "firmware=fw/none.bin"]);
+        let blk = encode(&module(&["firmware=fw/none.bin", "vermagic=5.0 x"]), Format::Xz).unwrap();
+        let (tmp, tree) = tree(&[
+            ("modules.dep", b"k/ext4.ko:\nk/virtio_blk.ko.xz: k/ext4.ko\n"),
+            ("k/ext4.ko", &ext4),
+            ("k/virtio_blk.ko.xz", &blk),
+        ]);
+        let firmware = tmp.path().join("firmware");
+        fs::create_dir_all(firmware.join("fw")).unwrap();
+        for name in ["a.bin.zst", "b1.bin", "b2.bin", "c.bin"] {
+            fs::write(firmware.join("fw").join(name), name).unwrap();
+        }
+        let init = tmp.path().join("modest");
+        fs::write(&init, "#!/bin/sh\n").unwrap();
+        let options = Options { firmware: Some(firmware), ..Options::new(init) };
+        Fixture { tmp, tree, options }
+    }
+
+    fn built(fixture: &Fixture) -> Image {
+        let board = board(MINIMAL).unwrap();
+        build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap()
+    }
+
+    #[test]
+    fn an_image_has_what_the_boot_needs_and_no_more() {
+        let fixture = fixture();
+        let image = built(&fixture);
+        let entries = entries(&image.bytes);
+        let listed: Vec<_> = entries.iter().map(|(name, mode, device, _)| (name.as_str(), *mode, *device)).collect();
+        let dir = |name| (name, 0o40755, (0, 0));
+        let file = |name| (name, 0o100644, (0, 0));
+        assert_eq!(
+            listed,
+            [
+                dir("dev"),
+                ("dev/console", 0o20600, (5, 1)),
+                ("dev/kmsg", 0o20644, (1, 11)),
+                ("dev/null", 0o20666, (1, 3)),
+                dir("etc"),
+                file("etc/modest.manifest"),
+                ("init", 0o100755, (0, 0)),
+                dir("lib"),
+                dir("lib/firmware"),
+                dir("lib/firmware/fw"),
+                file("lib/firmware/fw/a.bin.zst"),
+                file("lib/firmware/fw/b1.bin"),
+                file("lib/firmware/fw/b2.bin"),
+                dir("lib/modules"),
+                dir("lib/modules/6.1.0"),
+                dir("lib/modules/6.1.0/k"),
+                file("lib/modules/6.1.0/k/ext4.ko"),
+                file("lib/modules/6.1.0/k/virtio_blk.ko.xz"),
+                dir("proc"),
+                dir("sys"),
+            ]
+        );
+        let content = |path: &str| &entries.iter().find(|(name, ..)| name == path).unwrap().3;
+        assert_eq!(content("lib/firmware/fw/b1.bin"), b"b1.bin");
+        assert_eq!(content("lib/modules/6.1.0/k/ext4.ko"), &fs::read(fixture.tree.dir.join("k/ext4.ko")).unwrap());
+        let ext4 = content("lib/modules/6.1.0/k/ext4.ko").len();
+        let blk = decode(content("lib/modules/6.1.0/k/virtio_blk.ko.xz")).unwrap().len();
+        assert_eq!(
+            std::str::from_utf8(content("etc/modest.manifest")).unwrap(),
+            format!(
+                "# b, Linux 6.1.0\n@root /lib/modules/6.1.0\n@budget 524288\n@on-error stop\nk/ext4.ko @size={ext4}\n\
+                 k/virtio_blk.ko.xz @optional @size={blk} queue_depth=64\n@switch-root\n"
+            )
+        );
+        assert_eq!((image.modules, image.modules_image_bytes), (2, (ext4 + blk) as u64));
+        let old = "k/virtio_blk.ko.xz is built for Linux 5.0, not 6.1.0: it will be refused";
+        let missing = "firmware that modules may ask for and that is not in the image: fw/none.bin";
+        assert_eq!(image.notes, [old, missing]);
+    }
+
+    #[test]
+    fn the_same_input_makes_the_same_bytes() {
+        let mut fixture = fixture();
+        fixture.options.modules_as = Some(Format::Gzip);
+        for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
+            fixture.options.compress = format;
+            let image = built(&fixture);
+            assert_eq!(Format::of(&image.bytes), format);
+            let names: Vec<_> = entries(&decode(&image.bytes).unwrap()).into_iter().map(|(name, ..)| name).collect();
+            assert!(names.contains(&"lib/modules/6.1.0/k/virtio_blk.ko.gz".into()), "{names:?}");
+            assert!(image.manifest.contains("k/virtio_blk.ko.gz @optional"), "{}", image.manifest);
+            // Nothing of a file's age or place may show.
+            for file in ["k/ext4.ko", "k/virtio_blk.ko.xz"] {
+                let path = fixture.tree.dir.join(file);
+                let bytes = fs::read(&path).unwrap();
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, bytes).unwrap();
+            }
+            assert!(built(&fixture).bytes == image.bytes);
+        }
+    }
+
+    #[test]
+    fn tests_may_add_files_and_write_the_manifest_themselves() {
+        let mut fixture = fixture();
+        fixture.options.verbatim_manifest = Some(b"@exec /x/y".to_vec());
+        fixture.options.extra = vec![
+            Extra { path: "/x/y".into(), mode: 0o700, bytes: b"#!".to_vec() },
+            Extra { path: "/x/link".into(), mode: 0o120777, bytes: b"y".to_vec() },
+        ];
+        let entries = entries(&built(&fixture).bytes);
+        let find = |path: &str| entries.iter().find(|(name, ..)| name == path).unwrap();
+        assert_eq!(find("etc/modest.manifest").3, b"@exec /x/y");
+        assert_eq!((find("x/y").1, find("x/link").1, find("x/link").3.as_slice()), (0o100700, 0o120777, &b"y"[..]));
+        let board = board(MINIMAL).unwrap();
+        let mut refused = |path: &str| {
+            fixture.options.extra = vec![Extra { path: path.into(), mode: 0o644, bytes: Vec::new() }];
+            build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap_err().to_string()
+        };
+        assert_eq!(refused("x"), "x: expected an absolute path");
+        assert_eq!(refused("/a/../x"), "/a/../x: expected no part that is . or ..");
+        assert_eq!(refused("/init/x"), "/init/x: /init is a file, not a folder");
+        drop(fixture.tmp);
+    }
+}

@@ -1,0 +1,258 @@
+//! `mkmodest`: the command line of the library. Reads arguments, prints results, chooses the exit code; nothing else.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use mkmodest::board::{Board, Layout};
+use mkmodest::disk;
+use mkmodest::guest::{Boot, WaitError};
+use mkmodest::image::{self, Image, Options};
+use mkmodest::kernel::{Kernel, Tree};
+use modest_loader::image::Format;
+
+/// Makes initramfs images with modest as their init, and boots them in QEMU.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Makes an initramfs: modest, the resolved manifest, its modules and their firmware
+    Image {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        how: How,
+        /// Where to write it [default: modest-BOARD.cpio, with the ending of its compression]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Boots a board in QEMU until its root says that the hand-over worked
+    ///
+    /// Exit codes: 0 the marker showed, 1 QEMU ended without it, 2 something was missing or wrong, 3 the time limit came
+    /// first.
+    Boot {
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        how: How,
+        /// Boots this initramfs instead of making one
+        #[arg(long, value_name = "FILE")]
+        image: Option<PathBuf>,
+        /// Attaches this disk instead of making one; the guest writes to it
+        #[arg(long, value_name = "FILE")]
+        disk: Option<PathBuf>,
+        /// Adds this to the kernel's command line
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+        append: String,
+        /// How long the boot may take, in seconds [default: what the board says]
+        #[arg(long, value_name = "N")]
+        timeout_s: Option<u64>,
+        /// The text on the console that means success
+        #[arg(long, value_name = "TEXT", default_value = disk::MARKER)]
+        marker: String,
+    },
+}
+
+#[derive(Args)]
+struct What {
+    /// A board's name, looked up in ./boards or $MODEST_BOARDS, or the path of a board file
+    board: String,
+    /// Which of the board's kernels [default: its first]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+}
+
+#[derive(Args)]
+struct How {
+    /// Modules of another kernel: a folder with modules.dep, or with one lib/modules/VERSION
+    #[arg(long, value_name = "DIR")]
+    kernel_modules: Option<PathBuf>,
+    /// Adds the firmware that modules name, as far as it is in this folder
+    #[arg(long, value_name = "DIR")]
+    firmware: Option<PathBuf>,
+    /// The program to become /init [default: target/TARGET/size/modest]
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// The format of modules in the image
+    #[arg(long, value_name = "FORMAT", default_value = "keep", value_parser = modules_as())]
+    modules_as: Wanted,
+    /// The compression of the image
+    #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = compress())]
+    compress: Format,
+    /// Takes modules and directives from this manifest instead of the board
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+}
+
+/// A format to change to, if any.
+#[derive(Clone, Copy)]
+struct Wanted(Option<Format>);
+
+fn modules_as() -> impl TypedValueParser<Value = Wanted> {
+    PossibleValuesParser::new(["keep", "plain", "gzip"]).map(|name| {
+        Wanted(match name.as_str() {
+            "plain" => Some(Format::Plain),
+            "gzip" => Some(Format::Gzip),
+            _ => None,
+        })
+    })
+}
+
+fn compress() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(["none", "gzip", "xz", "zstd"]).map(|name| match name.as_str() {
+        "gzip" => Format::Gzip,
+        "xz" => Format::Xz,
+        "zstd" => Format::Zstd,
+        _ => Format::Plain,
+    })
+}
+
+/// What a shell reports of a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("mkmodest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Cmd) -> Result<u8> {
+    match command {
+        Cmd::Image { what, how, output } => {
+            let board = Board::load(&what.board)?;
+            let (tree, image) = make(&board, &what, &how)?;
+            let ending = match how.compress {
+                Format::Plain => "",
+                compressed => compressed.ending(),
+            };
+            let output = output.unwrap_or(format!("modest-{}.cpio{ending}", board.name).into());
+            std::fs::write(&output, &image.bytes).with_context(|| format!("{}", output.display()))?;
+            println!("{}, Linux {}: {}", board.name, tree.release, summary(&image));
+            println!("{}", output.display());
+            Ok(0)
+        }
+        Cmd::Boot { what, how, image, disk, append, timeout_s, marker } => {
+            static INTERRUPT: AtomicBool = AtomicBool::new(false);
+            ctrlc::set_handler(|| INTERRUPT.store(true, Ordering::Relaxed))?;
+            let board = Board::load(&what.board)?;
+            let kernel = Kernel::find(&board, what.kernel.as_deref())?;
+            let tmp = tempfile::Builder::new().prefix("mkmodest-").tempdir()?;
+            let initramfs = match image {
+                Some(image) => image,
+                None => {
+                    let (tree, image) = make(&board, &what, &how)?;
+                    eprintln!("mkmodest: {}, Linux {}: {}", board.name, tree.release, summary(&image));
+                    let file = tmp.path().join("initramfs");
+                    std::fs::write(&file, &image.bytes)?;
+                    file
+                }
+            };
+            let disk = match disk {
+                Some(disk) => Some(disk),
+                None if board.qemu.disk == Layout::None => None,
+                None => {
+                    let _step = Step::new("making the root disk");
+                    let file = tmp.path().join("disk");
+                    disk::make(&file, board.qemu.disk, board.qemu.disk_size.0, &kernel.busybox())?;
+                    Some(file)
+                }
+            };
+            let boot =
+                Boot { disk: disk.as_deref(), append: &append, echo: true, ..Boot::new(&board, &kernel, &initramfs) };
+            watch(&boot, &marker, timeout_s.unwrap_or(board.qemu.timeout_s), &INTERRUPT)
+        }
+    }
+}
+
+fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
+    let _step = Step::new("making the image");
+    let kernel_name = what.kernel.as_deref();
+    let tree = match &how.kernel_modules {
+        Some(dir) => Tree::find(dir)?,
+        None => Kernel::find(board, kernel_name)?.tree,
+    };
+    let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
+    let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
+    let options = Options {
+        modules_as: how.modules_as.0,
+        compress: how.compress,
+        manifest: how.manifest.as_ref().map(named).transpose()?,
+        firmware: how.firmware.clone(),
+        ..Options::new(how.init.clone().unwrap_or_else(|| image::default_init(board.arch)))
+    };
+    let image = image::build(board, board.kernel_spec(kernel_name)?, &tree, &options)?;
+    for note in &image.notes {
+        eprintln!("mkmodest: {note}");
+    }
+    Ok((tree, image))
+}
+
+fn watch(boot: &Boot, marker: &str, timeout_s: u64, interrupt: &AtomicBool) -> Result<u8> {
+    // How long a signal may go unnoticed.
+    const SLICE: Duration = Duration::from_millis(100);
+    // A board that can power off has done so by then; the others never will.
+    const GRACE: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let mut guest = boot.spawn()?;
+    loop {
+        match guest.wait_for(marker, SLICE) {
+            Ok(_) => {
+                let _ = guest.wait_for_end(GRACE);
+                eprintln!("mkmodest: {marker} after {:.1} s", start.elapsed().as_secs_f32());
+                return Ok(0);
+            }
+            Err(WaitError::Ended { status, .. }) => {
+                eprintln!("mkmodest: QEMU ended ({status}) without {marker}");
+                return Ok(1);
+            }
+            Err(WaitError::TimedOut { .. }) if interrupt.load(Ordering::Relaxed) => return Ok(INTERRUPTED),
+            Err(WaitError::TimedOut { .. }) if start.elapsed() >= Duration::from_secs(timeout_s) => {
+                eprintln!("mkmodest: no {marker} within {timeout_s} s");
+                return Ok(3);
+            }
+            Err(WaitError::TimedOut { .. }) => {}
+        }
+    }
+}
+
+fn summary(image: &Image) -> String {
+    let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1024));
+    let Image { bytes, modules, modules_file_bytes, modules_image_bytes, .. } = image;
+    let (files, images) = (kib(*modules_file_bytes), kib(*modules_image_bytes));
+    format!("{modules} modules of {files} ({images} uncompressed), image {}", kib(bytes.len() as u64))
+}
+
+/// A step that may take long: told at once to a person, else only if it did.
+struct Step(&'static str, Instant);
+
+impl Step {
+    fn new(name: &'static str) -> Step {
+        if std::io::stderr().is_terminal() {
+            eprintln!("mkmodest: {name}");
+        }
+        Step(name, Instant::now())
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let seconds = self.1.elapsed().as_secs_f32();
+        if seconds > 1.0 {
+            eprintln!("mkmodest: {} took {seconds:.1} s", self.0);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A module file as it goes into an image: read, checked against the board, put into the wanted format.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use elf::ElfBytes;
+use elf::endian::AnyEndian;
+use modest_loader::image::{Format, Machine};
+use modest_loader::name;
+
+use crate::board::Arch;
+use crate::codec::{decode, encode};
+use crate::kernel::Tree;
+
+/// A module file for an image.
+#[derive(Clone, Debug)]
+pub struct ModuleFile {
+    /// Its path below the tree, which changes with its format.
+    pub file: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+    /// Length of its image, uncompressed.
+    pub image_bytes: u64,
+    /// The firmware files that it may ask for; they may be patterns.
+    pub firmware: Vec<String>,
+    /// The kernel release that it was built for, if that is not the tree's.
+    pub other_release: Option<String>,
+}
+
+impl ModuleFile {
+    /// Reads `file` of the tree, and changes its format to `wanted`.
+    pub fn read(tree: &Tree, file: &str, arch: Arch, wanted: Option<Format>) -> Result<ModuleFile> {
+        let path = tree.dir.join(file);
+        Self::read_fallible(tree, file, &path, arch, wanted).with_context(|| format!("{}", path.display()))
+    }
+
+    fn read_fallible(
+        tree: &Tree, file: &str, path: &std::path::Path, arch: Arch, wanted: Option<Format>,
+    ) -> Result<ModuleFile> {
+        let mut bytes = fs::read(path)?;
+        let has = Format::of(&bytes);
+        let stem = match name::strip_ko(file) {
+            Some((_, named)) if named == has => file.strip_suffix(named.ending()).unwrap_or(file),
+            Some((_, named)) => bail!("named as {}, but it is {}", named.name(), has.name()),
+            None => bail!("expected a name that ends in .ko, .ko.gz, .ko.xz or .ko.zst"),
+        };
+        let image = decode(&bytes).with_context(|| format!("not to be decompressed as {}", has.name()))?;
+        let (machine, expected) = (machine(&image), arch.machine());
+        match machine {
+            None => bail!("not a module: no ELF file"),
+            Some(other) if other != expected => bail!("built for {other}; the board is {expected}"),
+            Some(_) => {}
+        }
+        let modinfo = modinfo(&image)?;
+        let values = |key: &'static str| modinfo.iter().filter_map(move |(k, v)| (*k == key).then_some(*v));
+        let release = values("vermagic").filter_map(|vermagic| vermagic.split(' ').next()).next();
+        let format = wanted.unwrap_or(has);
+        if wanted.is_some() {
+            bytes = encode(&image, format)?;
+        }
+        Ok(ModuleFile {
+            file: format!("{stem}{}", format.ending()),
+            image_bytes: image.len() as u64,
+            firmware: values("firmware").map(String::from).collect(),
+            other_release: release.filter(|release| *release != tree.release).map(String::from),
+            bytes,
+        })
+    }
+}
+
+/// Checks that a program will run on the board without a library; a script is taken as it is.
+pub fn check_init(bytes: &[u8], arch: Arch) -> Result<()> {
+    let Some(machine) = machine(bytes) else {
+        ensure!(bytes.starts_with(b"#!"), "neither an ELF file nor a script");
+        return Ok(());
+    };
+    ensure!(machine == arch.machine(), "built for {machine}; the board is {}", arch.machine());
+    let elf = ElfBytes::<AnyEndian>::minimal_parse(bytes)?;
+    let is_dynamic = elf.segments().is_some_and(|table| table.iter().any(|s| s.p_type == elf::abi::PT_INTERP));
+    ensure!(!is_dynamic, "dynamically linked; expected a static program");
+    Ok(())
+}
+
+fn machine(bytes: &[u8]) -> Option<Machine> {
+    let machine = u16::from_le_bytes(*bytes.get(18..)?.first_chunk()?);
+    bytes.starts_with(b"\x7fELF").then_some(Machine { class: bytes[4], data: bytes[5], machine })
+}
+
+/// The pairs of a module's `.modinfo`.
+fn modinfo(image: &[u8]) -> Result<Vec<(&str, &str)>> {
+    let elf = ElfBytes::<AnyEndian>::minimal_parse(image)?;
+    let section = elf.section_header_by_name(".modinfo")?.context("not a module: no .modinfo in it")?;
+    let (data, _) = elf.section_data(&section)?;
+    let texts = data.split(|b| *b == 0).filter_map(|text| std::str::from_utf8(text).ok());
+    Ok(texts.filter_map(|text| text.split_once('=')).collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A module for AArch64: three sections, of which one is `.modinfo`.
+    pub fn module(modinfo: &[&str]) -> Vec<u8> {
+        let names = b"\0.modinfo\0.shstrtab\0";
+        let info = modinfo.join("\0") + "\0";
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(64, 0);
+        elf[16] = 1;
+        elf[18] = 183;
+        elf[20] = 1;
+        elf[0x28] = 64;
+        elf[0x34] = 64;
+        elf[0x3a] = 64;
+        elf[0x3c] = 3;
+        elf[0x3e] = 2;
+        let at = 64 * 4;
+        for (name, kind, offset, len) in
+            [(0u32, 0u32, 0, 0), (1, 1, at + names.len(), info.len()), (10, 3, at, names.len())]
+        {
+            let start = elf.len();
+            elf.resize(start + 64, 0);
+            elf[start..start + 4].copy_from_slice(&name.to_le_bytes());
+            elf[start + 4..start + 8].copy_from_slice(&kind.to_le_bytes());
+            elf[start + 0x18..start + 0x20].copy_from_slice(&(offset as u64).to_le_bytes());
+            elf[start + 0x20..start + 0x28].copy_from_slice(&(len as u64).to_le_bytes());
+        }
+        [&elf, &names[..], info.as_bytes()].concat()
+    }
+
+    /// A tree with these files, its release 6.1.0.
+    pub fn tree(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Tree) {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("6.1.0");
+        for (file, bytes) in [("modules.dep", &b""[..])].iter().chain(files) {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let tree = Tree::find(&dir).unwrap();
+        (tmp, tree)
+    }
+
+    #[test]
+    fn a_module_changes_its_format_and_name() {
+        let image = module(&["license=GPL", "firmware=a/b.bin", "firmware=c*.bin", "vermagic=6.1.0 SMP mod_unload"]);
+        let xz = encode(&image, Format::Xz).unwrap();
+        let (_tmp, tree) = tree(&[("k/a.ko.xz", &xz)]);
+        for (wanted, file, format) in [
+            (None, "k/a.ko.xz", Format::Xz),
+            (Some(Format::Plain), "k/a.ko", Format::Plain),
+            (Some(Format::Gzip), "k/a.ko.gz", Format::Gzip),
+        ] {
+            let module = ModuleFile::read(&tree, "k/a.ko.xz", Arch::Aarch64, wanted).unwrap();
+            assert_eq!((module.file.as_str(), module.image_bytes), (file, image.len() as u64));
+            assert_eq!(module.bytes, encode(&image, format).unwrap());
+            assert_eq!(module.firmware, ["a/b.bin", "c*.bin"]);
+            assert_eq!(module.other_release, None);
+        }
+    }
+
+    #[test]
+    fn what_the_board_could_not_load_is_refused() {
+        let good = module(&["vermagic=6.2.0 SMP"]);
+        let mut riscv = good.clone();
+        riscv[18] = 243;
+        let (_tmp, tree) = tree(&[
+            ("other.ko", &good),
+            ("riscv.ko", &riscv),
+            ("named.ko.xz", &good),
+            ("text.ko", b"text, and more of it"),
+            ("cut.ko.gz", &encode(&good, Format::Gzip).unwrap()[..50]),
+            ("module", &good),
+        ]);
+        let read = |file| ModuleFile::read(&tree, file, Arch::Aarch64, None);
+        assert_eq!(read("other.ko").unwrap().other_release.as_deref(), Some("6.2.0"));
+        for (file, says) in [
+            ("riscv.ko", "built for RISC-V (64 bits); the board is AArch64"),
+            ("named.ko.xz", "named as xz, but it is plain"),
+            ("text.ko", "no ELF file"),
+            ("cut.ko.gz", "not to be decompressed as gzip"),
+            ("module", "expected a name that ends in .ko"),
+            ("none.ko", "No such file"),
+        ] {
+            let error = format!("{:#}", read(file).unwrap_err());
+            assert!(error.contains(says) && error.contains(&format!("6.1.0/{file}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_init_must_run_alone() {
+        let mut program = module(&[]);
+        check_init(&program, Arch::Aarch64).unwrap();
+        check_init(b"#!/bin/sh\n", Arch::Aarch64).unwrap();
+        let says = |bytes: &[u8], arch| check_init(bytes, arch).unwrap_err().to_string();
+        assert_eq!(says(&program, Arch::Armv7), "built for AArch64; the board is Arm");
+        assert_eq!(says(b"text", Arch::Armv7), "neither an ELF file nor a script");
+        // A program header of type PT_INTERP, where the section headers are.
+        program[0x20] = 64;
+        program[0x36] = 56;
+        program[0x38] = 1;
+        program[64] = 3;
+        assert_eq!(says(&program, Arch::Aarch64), "dynamically linked; expected a static program");
+    }
+}
