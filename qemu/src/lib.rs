@@ -1,1 +1,159 @@
-//! x
+//! What the guest tests share: a boot described in a few words, and what its console said.
+//!
+//! A test passes only on a text that the guest wrote, within a time limit, never because nothing bad was seen.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mkmodest::board::{Board, Layout};
+use mkmodest::guest::{self, Guest};
+use mkmodest::image::{self, Extra, Options};
+use mkmodest::kernel::Kernel;
+use mkmodest::{codec, disk};
+use modest_loader::image::Format;
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The built program for a target.
+pub fn modest(target: &str) -> PathBuf {
+    let dir = std::env::var_os("CARGO_TARGET_DIR").map_or(project().join("target"), PathBuf::from);
+    dir.join(target).join("size/modest")
+}
+
+/// The names of all boards.
+pub fn boards() -> Result<Vec<String>> {
+    mkmodest::board::names(&project().join("boards"))
+}
+
+/// A boot to be.
+pub struct Scenario {
+    /// The board.
+    pub board: Board,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// What the image is made of.
+    pub options: Options,
+    /// What is added to the kernel's command line.
+    pub append: String,
+    /// What is added to QEMU's arguments.
+    pub args: Vec<String>,
+    /// Whether the root disk is attached.
+    pub with_disk: bool,
+}
+
+/// A boot that was started, with its files.
+pub struct Running {
+    guest: Guest,
+    limit: Duration,
+    _files: tempfile::TempDir,
+}
+
+impl Scenario {
+    /// A board as it is, with its first kernel or the one named.
+    pub fn new(board: &str, kernel: Option<&str>) -> Result<Scenario> {
+        let board = Board::read(&project().join("boards").join(format!("{board}.toml")))?;
+        let kernel = Kernel::find(&board, kernel)?;
+        let options = Options::new(modest(board.arch.target()));
+        Ok(Scenario { board, kernel, options, append: String::new(), args: Vec::new(), with_disk: true })
+    }
+
+    /// As [`Scenario::new`], with this manifest, taken to the guest as it is, and no modules but those added.
+    pub fn with_manifest(board: &str, kernel: Option<&str>, manifest: &str) -> Result<Scenario> {
+        let mut scenario = Scenario::new(board, kernel)?;
+        scenario.options.manifest = Some(("none".into(), Vec::new()));
+        scenario.options.verbatim_manifest = Some(manifest.into());
+        scenario.with_disk = false;
+        Ok(scenario)
+    }
+
+    /// Adds a file.
+    pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.options.extra.push(Extra { path: path.into(), mode: 0o644, bytes: bytes.into() });
+        self
+    }
+
+    /// Adds a shell script for busybox, which is added too.
+    pub fn script(mut self, path: &str, text: &str) -> Result<Self> {
+        let busybox = std::fs::read(self.kernel.busybox())?;
+        for (path, bytes) in [("/bin/busybox", busybox), (path, format!("#!/bin/busybox sh\n{text}").into())] {
+            self.options.extra.push(Extra { path: path.into(), mode: 0o755, bytes });
+        }
+        Ok(self)
+    }
+
+    /// Adds words to the kernel's command line.
+    pub fn append(mut self, words: &str) -> Self {
+        self.append = format!("{} {words}", self.append);
+        self
+    }
+
+    /// The image of a module of the kernel's tree, not compressed: its file's name begins with `NAME.ko`.
+    pub fn module(&self, name: &str) -> Result<Vec<u8>> {
+        module_of(&self.kernel.tree.dir, name)
+    }
+
+    /// Starts it.
+    pub fn boot(&self) -> Result<Running> {
+        let files = tempfile::tempdir()?;
+        let initramfs = files.path().join("initramfs");
+        let image = image::build(&self.board, &self.kernel.spec, &self.kernel.tree, &self.options)?;
+        std::fs::write(&initramfs, &image.bytes)?;
+        let qemu = &self.board.qemu;
+        let disk = files.path().join("disk");
+        let with_disk = self.with_disk && qemu.disk != Layout::None;
+        if with_disk {
+            disk::make(&disk, qemu.disk, qemu.disk_size.0, &self.kernel.busybox())?;
+        }
+        let args: Vec<_> = self.args.iter().map(String::as_str).collect();
+        let boot = guest::Boot {
+            disk: with_disk.then_some(&disk),
+            append: &self.append,
+            args: &args,
+            ..guest::Boot::new(&self.board, &self.kernel, &initramfs)
+        };
+        let limit = Duration::from_secs(qemu.timeout_s);
+        Ok(Running { guest: boot.spawn()?, limit, _files: files })
+    }
+}
+
+impl Running {
+    /// Waits for a text on the console within the board's time limit: the console so far.
+    pub fn wait_for(&mut self, text: &str) -> Result<String> {
+        self.guest.wait_for(text, self.limit).with_context(|| format!("waiting for {text:?}"))
+    }
+
+    /// Waits until the guest ends by itself: its whole console.
+    pub fn wait_for_end(&mut self) -> Result<String> {
+        self.guest.wait_for_end(self.limit).context("waiting for the end")
+    }
+
+    /// Whether the guest still runs, saying nothing new but what holds no `text`, after this time.
+    pub fn stays_without(&mut self, text: &str, time: Duration) -> bool {
+        matches!(self.guest.wait_for(text, time), Err(guest::WaitError::TimedOut { .. }))
+    }
+}
+
+fn module_of(dir: &Path, name: &str) -> Result<Vec<u8>> {
+    let index = std::fs::read_to_string(dir.join("modules.dep"))?;
+    let is_it = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}.ko")));
+    let path = index.lines().filter_map(|line| line.split(':').next()).find(is_it);
+    let path = path.with_context(|| format!("no module {name} in {}", dir.display()))?;
+    codec::decode(&std::fs::read(dir.join(path))?)
+}
+
+/// `bytes` in gzip.
+pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    codec::encode(bytes, Format::Gzip)
+}
+
+/// The one line of `console` that modest wrote and that begins so.
+pub fn line<'c>(console: &'c str, begins: &str) -> Result<&'c str> {
+    let mut lines = console.lines().filter_map(|line| line.strip_prefix("modest: ")).filter(|l| l.starts_with(begins));
+    let line = lines.next().with_context(|| format!("no line of modest begins with {begins:?} in:\n{console}"))?;
+    anyhow::ensure!(lines.next().is_none(), "more than one line of modest begins with {begins:?} in:\n{console}");
+    Ok(line)
+}

@@ -246,7 +246,7 @@ impl Board {
         if board.ends_with(".toml") {
             return Self::read(Path::new(board));
         }
-        let dir = PathBuf::from(std::env::var_os("MODEST_BOARDS").unwrap_or("boards".into()));
+        let dir = dir();
         let file = dir.join(format!("{board}.toml"));
         if !file.exists() {
             let known = names(&dir).with_context(|| format!("no board {board}"))?;
@@ -304,6 +304,11 @@ impl Board {
     pub fn modules<'a>(&'a self, kernel: &'a KernelSpec) -> &'a [Module] {
         kernel.modules.as_deref().unwrap_or(&self.modules)
     }
+}
+
+/// Where boards are looked up by name.
+pub fn dir() -> PathBuf {
+    std::env::var_os("MODEST_BOARDS").unwrap_or("boards".into()).into()
 }
 
 /// The boards in a folder.

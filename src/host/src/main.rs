@@ -1,5 +1,6 @@
 //! `mkmodest`: the command line of the library. Reads arguments, prints results, chooses the exit code; nothing else.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use mkmodest::board::{Board, Layout};
+use mkmodest::board::{self, Board, Layout};
 use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
@@ -60,6 +61,16 @@ enum Cmd {
         /// The text on the console that means success
         #[arg(long, value_name = "TEXT", default_value = disk::MARKER)]
         marker: String,
+    },
+    /// Prints what a board's image is made of: lines `target TARGET` and `kernel SUITE ARCHITECTURE PACKAGE`
+    ///
+    /// scripts/build takes the former, scripts/kernel the latter.
+    Needs {
+        /// Boards, by name or file [default: all, with all of their kernels]
+        boards: Vec<String>,
+        /// Which of the boards' kernels [default: their first]
+        #[arg(long, value_name = "NAME")]
+        kernel: Option<String>,
     },
 }
 
@@ -174,6 +185,21 @@ fn run(command: Cmd) -> Result<u8> {
             let boot =
                 Boot { disk: disk.as_deref(), append: &append, echo: true, ..Boot::new(&board, &kernel, &initramfs) };
             watch(&boot, &marker, timeout_s.unwrap_or(board.qemu.timeout_s), &INTERRUPT)
+        }
+        Cmd::Needs { boards, kernel } => {
+            let all = boards.is_empty();
+            let mut lines = BTreeSet::new();
+            for name in if all { board::names(&board::dir())? } else { boards } {
+                let board = Board::load(&name)?;
+                lines.insert(format!("target {}", board.arch.target()));
+                let kernels =
+                    if all { board.kernels.iter().collect() } else { vec![board.kernel_spec(kernel.as_deref())?] };
+                lines.extend(
+                    kernels.iter().map(|k| format!("kernel {} {} {}", k.suite, board.arch.debian(), k.package)),
+                );
+            }
+            lines.iter().for_each(|line| println!("{line}"));
+            Ok(0)
         }
     }
 }

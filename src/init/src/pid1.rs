@@ -108,17 +108,19 @@ fn halt(console: &mut Console) -> ! {
     }
 }
 
-/// Mounts what the kernel did not; the last that failed.
+/// Mounts what nobody did; the last that failed.
 fn mount_all() -> Option<(&'static str, Errno)> {
     let mut failed = None;
+    let root = device(c"/");
     for (kind, target, name) in
         [(c"devtmpfs", c"/dev", "/dev"), (c"proc", c"/proc", "/proc"), (c"sysfs", c"/sys", "/sys")]
     {
         let _ = sys::mkdir(target);
-        match sys::mount(kind, target, Some(kind), sys::MS_NOSUID | sys::MS_NOEXEC, None) {
-            // Mounted already.
-            Ok(()) | Err(Errno::EBUSY) => {}
-            Err(errno) => failed = Some((name, errno)),
+        // On a device of its own, something is mounted there already.
+        if device(target) == root
+            && let Err(errno) = sys::mount(kind, target, Some(kind), sys::MS_NOSUID | sys::MS_NOEXEC, None)
+        {
+            failed = Some((name, errno));
         }
     }
     // Without devtmpfs there are only the devices that the initramfs brought, or these.
@@ -128,6 +130,11 @@ fn mount_all() -> Option<(&'static str, Errno)> {
         }
     }
     failed
+}
+
+fn device(path: &CStr) -> Option<u64> {
+    let dir = sys::openat(None, path, sys::O_RDONLY).ok()?;
+    sys::fstat(&dir).ok().map(|stat| stat.device)
 }
 
 /// The kernel's limit on lines written to `/dev/kmsg`, ten in five seconds, lifted while we are the only ones to write.

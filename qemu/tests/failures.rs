@@ -1,0 +1,156 @@
+//! What modest says and does in a guest when modules or the manifest are not as they should be.
+
+use modest_qemu::{Scenario, gzip, line};
+
+const BOARD: &str = "qemu-aarch64";
+
+/// Ends a manifest: the marker shows that the boot went on, and how many inits ran.
+const NEXT: &str = "mount -t proc proc /proc 2>/dev/null; echo NEXT-INIT pid=$$; poweroff -f\n";
+
+#[test]
+fn every_bad_file_is_named_and_the_boot_goes_on() {
+    let manifest = "# three lines, the last of them wrong\n\
+        \n\
+        /m/virtio_mmio.ko @optionl\n\
+        /m/missing.ko\n\
+        /m/riscv.ko\n\
+        /m/truncated.ko\n\
+        /m/empty.ko\n\
+        /m\n\
+        /m/text.ko\n\
+        /m/stripped.ko\n\
+        /m/other.ko\n\
+        /m/truncated.ko.gz\n\
+        /m/flipped.ko.gz\n\
+        /m/missing.ko @optional\n\
+        /m/virtio_mmio.ko\n\
+        /m/virtio_mmio.ko\n\
+        /m/crc16.ko.gz\n\
+        @exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    let good = scenario.module("virtio_mmio").unwrap();
+    let crc16 = gzip(&scenario.module("crc16").unwrap()).unwrap();
+    let riscv = Scenario::new("qemu-riscv64", None).unwrap().module("crc16").unwrap();
+    let debian12 = Scenario::new(BOARD, Some("debian12")).unwrap().module("nls_utf8").unwrap();
+    let mut stripped = good.clone();
+    let symbols = (0..u16::from_le_bytes([good[60], good[61]]) as usize)
+        .map(|i| u64::from_le_bytes(good[40..48].try_into().unwrap()) as usize + i * 64 + 4)
+        .find(|at| good[*at] == 2)
+        .unwrap();
+    stripped[symbols] = 1;
+    let mut flipped = crc16.clone();
+    let at = flipped.len() - 8;
+    flipped[at] ^= 1;
+    let scenario = scenario
+        .file("/m/virtio_mmio.ko", good.clone())
+        .file("/m/riscv.ko", riscv)
+        .file("/m/truncated.ko", &good[..good.len() / 2])
+        .file("/m/empty.ko", "")
+        .file("/m/text.ko", "no module")
+        .file("/m/stripped.ko", stripped)
+        .file("/m/other.ko", debian12)
+        .file("/m/truncated.ko.gz", &crc16[..crc16.len() / 2])
+        .file("/m/flipped.ko.gz", flipped)
+        .file("/m/crc16.ko.gz", crc16)
+        .script("/next", NEXT)
+        .unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    let says = |begins: &str, says: &str| {
+        let line = line(&console, begins).unwrap();
+        assert!(line.contains(says), "{line}: expected {says}");
+    };
+    says("/etc/modest.manifest:3:19: ", "unknown attribute @optionl; expected @optional, @size=");
+    says("missing: ENOENT: no such file, /m/missing.ko (optional)", "");
+    says("riscv: ENOEXEC: ", "built for RISC-V (64 bits); this machine is AArch64, /m/riscv.ko");
+    says("truncated: ENOEXEC: ", "the file is truncated: it has");
+    says("empty: EINVAL: ", "the file is empty, /m/empty.ko");
+    says("m: ", "it is a directory, not a module, /m");
+    says("text: ENOEXEC: ", "not a module: it begins with 6e 6f 20 6d");
+    says("stripped: ENOEXEC: ", "the module is stripped: it has no symbol table");
+    says("other: ENOEXEC: ", "another kernel version");
+    says("truncated: the compressed file ends too early, /m/truncated.ko.gz", "");
+    says("flipped: ", "its checksum does not match, /m/flipped.ko.gz");
+    says("virtio_mmio: loaded by finit", " us");
+    says("virtio_mmio: already loaded", "");
+    says("crc16: loaded by buffer", " us");
+    says("2 loaded, 1 present, 0 skipped, 11 failed", "");
+}
+
+#[test]
+fn the_init_of_a_module_that_fails_runs_once() {
+    // On this processor without SM4 instructions its init returns ENODEV; initcall_debug tells of each run.
+    let manifest = "/m/sm4-ce.ko\n/n/sm4-ce.ko.gz\n/o/sm4-ce.ko @path=mmap\n@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap().append("initcall_debug");
+    let needed = ["libsm4", "sm4", "crypto_simd", "cryptd", "sm4-ce-cipher"];
+    let module = scenario.module("sm4-ce").unwrap();
+    let mut lines = String::new();
+    let mut scenario = scenario;
+    for name in needed {
+        if let Ok(bytes) = scenario.module(name) {
+            scenario = scenario.file(&format!("/d/{name}.ko"), bytes);
+            lines += &format!("/d/{name}.ko @optional\n");
+        }
+    }
+    scenario.options.verbatim_manifest = Some((lines + manifest).into());
+    let scenario = scenario
+        .file("/n/sm4-ce.ko.gz", gzip(&module).unwrap())
+        .file("/o/sm4-ce.ko", module.clone())
+        .file("/m/sm4-ce.ko", module)
+        .script("/next", NEXT)
+        .unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    for file in ["/m/sm4-ce.ko", "/n/sm4-ce.ko.gz", "/o/sm4-ce.ko"] {
+        let says = format!("modest: sm4_ce: ENODEV: its init found no device that it is for, {file}\n");
+        assert!(console.contains(&says), "{says}{console}");
+    }
+    let runs = console.lines().filter(|line| line.contains("calling ") && line.contains("[sm4_ce]")).count();
+    assert_eq!(runs, 3, "one for each of the three entries:\n{console}");
+}
+
+#[test]
+fn a_dependency_of_another_folder_and_a_failed_policy_stop_the_run() {
+    let manifest = "@on-error exec /next\n/m/missing.ko\n/m/virtio_mmio.ko\n@exec /never\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    let good = scenario.module("virtio_mmio").unwrap();
+    let scenario = scenario.file("/m/virtio_mmio.ko", good).script("/next", NEXT).unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    line(&console, "missing: ENOENT").unwrap();
+    line(&console, "going on with /next, by @on-error exec").unwrap();
+    assert!(!console.contains("virtio_mmio: loaded"), "{console}");
+}
+
+#[test]
+fn five_hundred_entries() {
+    // Registered and then idle: drivers of chips that this machine has not.
+    let folders =
+        ["fs/nls/", "drivers/media/dvb-frontends/", "drivers/media/tuners/", "sound/soc/codecs/", "net/sched/"];
+    let mut scenario = Scenario::new(BOARD, Some("debian12")).unwrap();
+    let index = std::fs::read_to_string(scenario.kernel.tree.dir.join("modules.dep")).unwrap();
+    let paths = index.lines().filter_map(|line| line.split(':').next());
+    let names: Vec<_> = paths
+        .filter(|path| folders.iter().any(|folder| path.contains(folder)))
+        .filter_map(|path| path.rsplit('/').next()?.split(".ko").next())
+        .collect();
+    let times = 500_usize.div_ceil(names.len());
+    let entries: Vec<_> = std::iter::repeat_n(&names, times).flatten().take(500).copied().collect();
+    scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
+    scenario.options.verbatim_manifest = None;
+    scenario.with_disk = false;
+    let image =
+        mkmodest::image::build(&scenario.board, &scenario.kernel.spec, &scenario.kernel.tree, &scenario.options)
+            .unwrap();
+    // The names' second time, by the file that the first is in.
+    let files: Vec<_> = image.manifest.lines().filter(|line| line.starts_with("kernel/")).collect();
+    let again = (500 - files.len().min(500)).min(files.len());
+    let manifest = format!(
+        "@root /lib/modules/{}\n{}\n{}\n@exec /next\n",
+        scenario.kernel.tree.release,
+        files.join("\n"),
+        files[..again].join("\n")
+    );
+    assert!(entries.len() == 500 && files.len() + again >= 500, "{} {}", files.len(), again);
+    scenario.options.verbatim_manifest = Some(manifest.into());
+    let scenario = scenario.script("/next", NEXT).unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    line(&console, &format!("{} loaded, {again} present, 0 skipped, 0 failed", files.len())).unwrap();
+}

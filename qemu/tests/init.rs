@@ -1,0 +1,183 @@
+//! The duties of PID 1: it works without console or kernel log, hands over, and never ends.
+
+use std::time::Duration;
+
+use modest_qemu::{Scenario, line};
+
+const BOARD: &str = "qemu-aarch64";
+
+/// Waits long enough for a kernel panic to show, or for a reboot.
+const QUIET: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_console_that_is_a_module_is_used_from_then_on() {
+    let manifest = "/m/virtio_mmio.ko\n/m/virtio_console.ko\n/m/crc16.ko\n@exec /next\n";
+    let mut scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    for name in ["virtio_mmio", "virtio_console", "crc16"] {
+        let bytes = scenario.module(name).unwrap();
+        scenario = scenario.file(&format!("/m/{name}.ko"), bytes);
+    }
+    let mut scenario = scenario.script("/next", "echo NEXT-INIT pid=$$\nsleep 1000\n").unwrap();
+    // The last console of the command line is /dev/console; until its driver is there, there is none.
+    scenario.board.cmdline = "console=hvc0 panic=-1".into();
+    scenario.board.qemu.args.extend(["-serial", "none"].map(String::from));
+    let chardev = ["-device", "virtio-serial-device", "-chardev", "stdio,id=hvc", "-device", "virtconsole,chardev=hvc"];
+    scenario.args.extend(chardev.map(String::from));
+    let console = match boot_without_serial(&scenario) {
+        Ok(console) => console,
+        Err(error) => panic!("{error:#}"),
+    };
+    line(&console, "crc16: loaded by finit").unwrap();
+    // What was said before went to the kernel's log, which the kernel prints to a new console.
+    assert!(console.contains("] modest: virtio_mmio: loaded by finit"), "{console}");
+}
+
+fn boot_without_serial(scenario: &Scenario) -> anyhow::Result<String> {
+    scenario.boot()?.wait_for("NEXT-INIT pid=1")
+}
+
+/// A first init that leaves /dev with the nodes it names, and becomes modest.
+fn dev_with(nodes: &str) -> String {
+    format!("B=/bin/busybox; $B mount -t tmpfs dev /dev; {nodes} exec /init\n")
+}
+
+/// Makes a console of its own to say that it is there.
+const NEXT: &str =
+    "B=/bin/busybox; $B mknod /c c 5 1; echo NEXT-INIT pid=$$ >/c; $B dmesg >/c; echo DMESG-END >/c; $B sleep 1000\n";
+
+#[test]
+fn without_kmsg_the_console_has_it_all() {
+    let manifest = "/m/crc16.ko\n@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    let crc16 = scenario.module("crc16").unwrap();
+    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", NEXT).unwrap();
+    let scenario =
+        scenario.script("/first", &dev_with("$B mknod /dev/console c 5 1; $B mknod /dev/null c 1 3;")).unwrap();
+    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("DMESG-END").unwrap();
+    line(&console, "crc16: loaded by finit").unwrap();
+    assert!(!console.contains("] modest: crc16"), "{console}");
+}
+
+#[test]
+fn without_a_console_the_kernels_log_has_it_all() {
+    let manifest = "/m/crc16.ko\n@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    let crc16 = scenario.module("crc16").unwrap();
+    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", NEXT).unwrap();
+    let nodes = "$B mknod /dev/kmsg c 1 11; $B mknod /dev/null c 1 3; exec 0<&- 1>&- 2>&-;";
+    let scenario = scenario.script("/first", &dev_with(nodes)).unwrap();
+    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("DMESG-END").unwrap();
+    assert!(console.contains("] modest: crc16: loaded by finit"), "{console}");
+    assert!(!console.lines().any(|line| line.starts_with("modest: ")), "{console}");
+}
+
+#[test]
+fn with_neither_it_goes_on_in_silence() {
+    let manifest = "/m/crc16.ko\n@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
+    let crc16 = scenario.module("crc16").unwrap();
+    let next = "B=/bin/busybox; $B mknod /c c 5 1; $B ls /sys/module >/c; echo NEXT-INIT pid=$$ >/c; $B sleep 1000\n";
+    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", next).unwrap();
+    let nodes = "$B mknod /dev/null c 1 3; exec 0<&- 1>&- 2>&-;";
+    let scenario = scenario.script("/first", &dev_with(nodes)).unwrap();
+    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    assert!(console.lines().any(|line| line == "crc16"), "{console}");
+    assert!(!console.contains("modest: "), "{console}");
+}
+
+/// Boots and expects that line to be the last, PID 1 being alive.
+fn halts(scenario: &Scenario, says: &[&str]) {
+    let mut running = scenario.boot().unwrap();
+    let console = running.wait_for("modest: stopped here: no init to go on with").unwrap();
+    for says in says {
+        line(&console, says).unwrap();
+    }
+    assert!(running.stays_without("Kernel panic", QUIET));
+}
+
+#[test]
+fn without_a_next_init_it_says_so_and_stays() {
+    let missing = Scenario::with_manifest(BOARD, None, "@exec /none\n").unwrap();
+    halts(&missing, &["next init /none: ENOENT: it or its interpreter is not there"]);
+    let nothing = Scenario::with_manifest(BOARD, None, "# nothing\n").unwrap();
+    halts(&nothing.append("root="), &["@switch-root: root= is not known"]);
+    let unreadable = Scenario::with_manifest(BOARD, None, "").unwrap().append("modest.manifest=/none");
+    halts(&unreadable, &["/none: ENOENT: no such file"]);
+    let stop = Scenario::with_manifest(BOARD, None, "@on-error stop\n/none.ko\n@exec /init\n").unwrap();
+    halts(&stop, &["none: ENOENT: no such file, /none.ko"]);
+    let no_root = Scenario::with_manifest(BOARD, None, "@switch-root\n").unwrap().append("root=/dev/vdz rootwait=2");
+    halts(
+        &no_root,
+        &["waiting for root=/dev/vdz; block devices:", "root=/dev/vdz: not there after 2 s; block devices:"],
+    );
+}
+
+#[test]
+fn on_error_reboot_restarts() {
+    let scenario = Scenario::with_manifest(BOARD, None, "@on-error reboot\n@exec /none\n").unwrap();
+    let console = scenario.boot().unwrap().wait_for_end().unwrap();
+    line(&console, "restarting, by @on-error reboot").unwrap();
+    assert!(console.contains("reboot: Restarting system"), "{console}");
+}
+
+#[test]
+fn words_of_the_command_line() {
+    let next = "echo NEXT-INIT pid=$$ args: $* x=$x\npoweroff -f\n";
+    let manifest = "/m/virtio-mmio.ko\n/m/crc16.ko\n@exec /next\n";
+    let scenario = |append: &str| {
+        let scenario = Scenario::with_manifest(BOARD, None, "@exec /none\n").unwrap();
+        let (mmio, crc16) = (scenario.module("virtio_mmio").unwrap(), scenario.module("crc16").unwrap());
+        let scenario = scenario.file("/m/virtio-mmio.ko", mmio).file("/m/crc16.ko", crc16).file("/my", manifest);
+        let scenario = scenario.script("/next", next).unwrap().append("modest.manifest=/my x=env");
+        scenario.append(append).boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap()
+    };
+    let console = scenario("modest.skip=other,virtio_mmio -- one two");
+    assert!(console.contains("NEXT-INIT pid=1 args: one two x=env"), "arguments and environment are kept:\n{console}");
+    line(&console, "virtio_mmio: skipped, by modest.skip=").unwrap();
+    line(&console, "1 loaded, 0 present, 1 skipped, 0 failed").unwrap();
+    let console = scenario("modest.quiet");
+    assert!(!console.contains("modest: "), "{console}");
+    let console = scenario("modest.debug");
+    line(&console, "exec /next").unwrap();
+}
+
+#[test]
+fn as_a_hook_of_another_init() {
+    let init = "B=/bin/busybox; export PATH=/bin; $B mount -t proc p /proc; $B mount -t sysfs s /sys\n\
+        /modest load -n -m /my; echo DRY=$?\n\
+        $B ls /sys/module >/before; $B grep -c crc16 /before; \n\
+        /modest load -m /my; echo LOADED=$?\n\
+        /modest insmod /m/dummy.ko numdummies=2 'label=two words'; echo INSMOD=$?\n\
+        $B ls /sys/class/net\n\
+        /modest insmod /m/dummy.ko; echo AGAIN=$?\n\
+        /modest insmod /m/none.ko; echo NONE=$?\n\
+        /modest load -m /bad; echo BAD=$?\n\
+        /modest load -m /stop; echo STOP=$?\n\
+        /modest frobnicate 2>/dev/null; echo USAGE=$?\n\
+        echo HOOK-END\n$B sleep 1000\n";
+    let scenario = Scenario::with_manifest(BOARD, None, "").unwrap();
+    let (crc16, dummy) = (scenario.module("crc16").unwrap(), scenario.module("dummy").unwrap());
+    let modest = std::fs::read(&scenario.options.init).unwrap();
+    let mut scenario = scenario
+        .file("/m/crc16.ko", crc16)
+        .file("/m/dummy.ko", dummy)
+        .file("/my", "/m/crc16.ko\n@exec /never\n")
+        .file("/bad", "@nonsense\n")
+        .file("/stop", "@on-error exec /never\n/none.ko\n/never.ko\n")
+        .script("/first", init)
+        .unwrap()
+        .append("rdinit=/first");
+    scenario.options.extra.push(mkmodest::image::Extra { path: "/modest".into(), mode: 0o755, bytes: modest });
+    let console = scenario.boot().unwrap().wait_for("HOOK-END").unwrap();
+    line(&console, "crc16: would load by finit, plain: /m/crc16.ko").unwrap();
+    line(&console, "crc16: loaded by finit").unwrap();
+    line(&console, "dummy: already loaded").unwrap();
+    line(&console, "none: ENOENT: no such file, /m/none.ko").unwrap();
+    for code in ["DRY=0", "LOADED=0", "INSMOD=0", "AGAIN=0", "NONE=1", "BAD=1", "STOP=3", "USAGE=2"] {
+        assert!(console.lines().any(|line| line == code), "{code}:\n{console}");
+    }
+    assert!(console.lines().any(|line| line.split_ascii_whitespace().any(|word| word == "dummy1")), "{console}");
+    // Quoted, the kernel takes it for one unknown parameter, not for two.
+    assert!(console.contains("dummy: unknown parameter 'label' ignored"), "{console}");
+    assert!(!console.contains("unknown parameter 'words'"), "{console}");
+}

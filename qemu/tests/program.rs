@@ -1,0 +1,122 @@
+//! The program as a file, and the system calls it makes on the build host.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use elf::ElfBytes;
+use elf::abi::{PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP};
+use elf::endian::AnyEndian;
+use modest_qemu::modest;
+
+const TARGETS: [&str; 4] = [
+    "aarch64-unknown-linux-musl",
+    "armv7-unknown-linux-musleabihf",
+    "riscv64gc-unknown-linux-musl",
+    "x86_64-unknown-linux-musl",
+];
+
+const HOST: &str = "x86_64-unknown-linux-musl";
+
+#[test]
+fn it_is_small_static_and_has_no_page_both_writable_and_executable() {
+    for target in TARGETS {
+        let bytes = std::fs::read(modest(target)).unwrap_or_else(|e| panic!("{target}: {e}; scripts/build makes it"));
+        println!("size of modest for {target}: {} bytes", bytes.len());
+        assert!(bytes.len() <= 64 << 10, "{target}: {} bytes are over 64 KiB", bytes.len());
+        let file = ElfBytes::<AnyEndian>::minimal_parse(&bytes).unwrap();
+        let segments: Vec<_> = file.segments().unwrap().iter().collect();
+        for segment in &segments {
+            assert!(![PT_INTERP, PT_DYNAMIC].contains(&segment.p_type), "{target}: not static: {segment:?}");
+            assert!(segment.p_flags & (PF_W | PF_X) != PF_W | PF_X, "{target}: writable code: {segment:?}");
+        }
+        let stack = segments.iter().find(|s| s.p_type == PT_GNU_STACK);
+        assert!(stack.is_some_and(|s| s.p_flags & PF_X == 0), "{target}: executable stack");
+        assert!(file.dynamic().unwrap().is_none(), "{target}: dynamic section");
+    }
+}
+
+/// Runs modest under strace with these options: its output, and its system calls, without the execve that starts it.
+fn strace(options: &[&str], args: &[&str]) -> (Output, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o"]).arg(&log).args(options).arg(modest(HOST)).args(args);
+    let output = command.output().expect("strace, which scripts/setup installs");
+    let log = std::fs::read_to_string(log).unwrap();
+    let calls = log.lines().map(|line| line.split_once(' ').unwrap().1.trim_start().to_string());
+    (output, calls.filter(|call| !call.starts_with("execve(") && !call.starts_with("+++")).collect())
+}
+
+fn names(calls: &[String]) -> Vec<&str> {
+    calls.iter().map(|call| call.split('(').next().unwrap()).collect()
+}
+
+#[test]
+fn a_module_costs_open_finit_and_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.ko");
+    std::fs::write(&file, "").unwrap();
+    // The call itself is left out: success as the kernel would report it.
+    let loaded = ["-e", "inject=finit_module:retval=0"];
+    let (output, calls) = strace(&loaded, &["insmod", file.to_str().unwrap(), "a=b c"]);
+    assert!(output.status.success(), "{calls:?}");
+    assert_eq!(names(&calls), ["getpid", "openat", "finit_module", "close", "exit_group"]);
+    assert!(calls[2].contains(r#""a=\"b c\"", 0)"#), "{}", calls[2]);
+
+    let manifest = dir.path().join("manifest");
+    std::fs::write(&manifest, format!("{0}\n{0}\n", file.display())).unwrap();
+    let (output, calls) = strace(&loaded, &["load", "-q", "-m", manifest.to_str().unwrap()]);
+    assert!(output.status.success(), "{calls:?}");
+    let module = ["openat", "finit_module", "close"];
+    let names = names(&calls);
+    let first = names.iter().position(|name| *name == "finit_module").unwrap() - 1;
+    assert_eq!(names[first..first + 6], [module, module].concat(), "{calls:?}");
+}
+
+#[test]
+fn a_missing_file_costs_one_open_and_a_line() {
+    let (output, calls) = strace(&[], &["insmod", "/none.ko"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "modest: none: ENOENT: no such file, /none.ko\n");
+    let names = names(&calls);
+    assert_eq!(names[..2], ["getpid", "openat"]);
+    assert!(names[2..].iter().all(|name| ["write", "close", "exit_group"].contains(name)), "{names:?}");
+}
+
+#[test]
+fn a_dry_run_opens_and_reads_and_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    file("modules.dep", "a.ko: b.ko\nb.ko:\n");
+    file("a.ko", "\x7fELF");
+    file("b.ko", "\x7fELF");
+    let manifest = file("m", &format!("@root {}\na x=1\nc\n", dir.path().display()));
+    let (output, calls) = strace(&[], &["load", "-n", "-m", &manifest]);
+    assert_eq!(output.status.code(), Some(1));
+    let dir = dir.path().display();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!(
+            "modest: b: would load by finit, plain: {dir}/b.ko\n\
+             modest: a: would load by finit, plain: {dir}/a.ko x=1\n\
+             modest: c: no module of that name in modules.dep or modules.builtin, {manifest}:3\n\
+             modest: would be: 2 loaded, 0 present, 0 skipped, 1 failed\n"
+        )
+    );
+    let expected = ["getpid", "openat", "read", "pread64", "close", "write", "exit_group"];
+    let surprise: Vec<_> = names(&calls).into_iter().filter(|name| !expected.contains(name)).collect();
+    assert!(surprise.is_empty(), "{surprise:?}");
+}
+
+#[test]
+fn without_the_file_it_says_what_is_wrong_with_the_call() {
+    for (args, code) in [(&["insmod"][..], 2), (&["load", "-m"], 2), (&["load", "x"], 2), (&[], 2), (&["--help"], 0)] {
+        let output = Command::new(modest(HOST)).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert!(!Path::new("/none").exists() && !(output.stdout.is_empty() && output.stderr.is_empty()), "{args:?}");
+    }
+}
