@@ -157,3 +157,13 @@ pub fn line<'c>(console: &'c str, begins: &str) -> Result<&'c str> {
     anyhow::ensure!(lines.next().is_none(), "more than one line of modest begins with {begins:?} in:\n{console}");
     Ok(line)
 }
+
+/// A module's image without the signature behind it (the kernel's `struct module_signature`), if it has one.
+pub fn unsigned(image: &[u8]) -> &[u8] {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    let Some(signed) = image.strip_suffix(MARKER) else { return image };
+    // The structure's last field is the signature's length, most significant byte first.
+    let (rest, info) = signed.split_at(signed.len() - 12);
+    let len = u32::from_be_bytes(info[8..].try_into().unwrap_or_default());
+    &rest[..rest.len() - len as usize]
+}

@@ -1,6 +1,5 @@
 //! The program as a file, and the system calls it makes on the build host.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use elf::ElfBytes;
@@ -117,6 +116,6 @@ fn without_the_file_it_says_what_is_wrong_with_the_call() {
     for (args, code) in [(&["insmod"][..], 2), (&["load", "-m"], 2), (&["load", "x"], 2), (&[], 2), (&["--help"], 0)] {
         let output = Command::new(modest(HOST)).args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}");
-        assert!(!Path::new("/none").exists() && !(output.stdout.is_empty() && output.stderr.is_empty()), "{args:?}");
+        assert!(output.stdout.len() + output.stderr.len() > 0, "{args:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Where lines go: as PID 1 to the console and the kernel's log, else to standard error (or standard output).
 
 use core::fmt::{self, Write};
+use core::mem::ManuallyDrop;
 
 use modest_loader::errno::Errno;
 use modest_loader::report::{Level, Log, Pieces};
@@ -10,7 +11,8 @@ use crate::NAME;
 
 /// Takes the lines of the program.
 pub struct Console {
-    out: Option<Fd>,
+    // The console is left open for the next init.
+    out: Option<ManuallyDrop<Fd>>,
     kmsg: Option<Fd>,
     /// Whether `out` is the console, which may appear as modules are loaded.
     is_init: bool,
@@ -29,23 +31,26 @@ impl Console {
 
     /// The console and the kernel's log, as far as they are there.
     pub fn of_init() -> Console {
-        let kmsg = sys::openat(None, c"/dev/kmsg", sys::O_WRONLY).ok();
-        let mut console = Console { out: None, kmsg, is_init: true, level: Level::Info };
         // The kernel opened /dev/console for us if it was in the initramfs and had a driver by then.
         let inherited = Fd::inherited(2);
-        if sys::fstat(&inherited).is_ok() {
-            console.out = Some(inherited);
-        } else {
-            inherited.leak();
-            console.find();
+        let out = sys::fstat(&inherited).is_ok().then_some(inherited);
+        // A console that appears later takes these numbers: nothing else may have them by then.
+        while let Ok(fd) = sys::openat(None, c"/", sys::O_RDONLY) {
+            if !fd.is_standard() {
+                break;
+            }
+            core::mem::forget(fd);
         }
+        let kmsg = sys::openat(None, c"/dev/kmsg", sys::O_WRONLY).ok();
+        let mut console = Console { out, kmsg, is_init: true, level: Level::Info };
+        console.find();
         console
     }
 
     /// Whether a console is there; looks for it again if not.
     pub fn find(&mut self) -> bool {
         if self.out.is_none() && self.is_init {
-            self.out = sys::openat(None, c"/dev/console", sys::O_RDWR | sys::O_NOCTTY).ok();
+            self.out = sys::openat(None, c"/dev/console", sys::O_RDWR | sys::O_NOCTTY).ok().map(ManuallyDrop::new);
             if let Some(fd) = &self.out {
                 // The next init expects its console there.
                 for number in 0..3 {

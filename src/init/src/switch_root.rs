@@ -65,7 +65,7 @@ fn wait_for(console: &mut Console, cmdline: &Cmdline, text: &str, spec: &RootSpe
     loop {
         if let Some(device) = find(spec) {
             let ms = (sys::monotonic_us() - start_us) / 1000;
-            console.line(Level::Info, format_args!("root={text}: {}, after {ms} ms", shown(&device)));
+            console.line(Level::Info, format_args!("root={text} is {}, after {ms} ms", shown(&device)));
             return Some(device);
         }
         let waited_s = (sys::monotonic_us() - start_us) / 1_000_000;

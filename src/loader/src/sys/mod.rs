@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 
 use linux_raw_sys::general as nr;
 
@@ -39,14 +39,14 @@ impl Drop for Fd {
 }
 
 impl Fd {
-    /// Standard error, or whatever else the parent left open at `number`; closed on drop like any other.
-    pub const fn inherited(number: i32) -> Fd {
-        Fd(number)
+    /// Standard error, or whatever else is open at `number` and not ours to close.
+    pub const fn inherited(number: i32) -> ManuallyDrop<Fd> {
+        ManuallyDrop::new(Fd(number))
     }
 
-    /// Gives up the descriptor without closing it.
-    pub fn leak(self) {
-        core::mem::forget(self);
+    /// Whether it is standard input, output or error, 0 to 2.
+    pub fn is_standard(&self) -> bool {
+        (0..=2).contains(&self.0)
     }
 }
 
@@ -417,8 +417,7 @@ impl Kernel for Linux {
 
     fn has_finit_module(&self) -> bool {
         // No file has this number: a kernel that knows the call says EBADF.
-        let nothing = core::mem::ManuallyDrop::new(Fd(-1));
-        finit_module(&nothing, c"", 0) != Err(Errno::ENOSYS)
+        finit_module(&Fd::inherited(-1), c"", 0) != Err(Errno::ENOSYS)
     }
 
     fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
