@@ -201,10 +201,7 @@ impl Header {
 
 /// Looks for what is wrong with a plain module file; `None` when nothing that the headers show is.
 pub fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
-    match examine_fallible(kernel, file) {
-        Ok(()) => None,
-        Err(fault) => Some(fault),
-    }
+    examine_fallible(kernel, file).err()
 }
 
 fn examine_fallible<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {

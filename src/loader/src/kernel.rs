@@ -81,6 +81,7 @@ pub fn read_small<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> 
 
 /// A kernel made of a table, for tests: files in memory, answers of the module calls by script, every call recorded.
 #[cfg(test)]
+#[allow(missing_docs)]
 pub mod fake {
     use super::*;
     use std::cell::{Cell, RefCell};

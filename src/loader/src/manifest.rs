@@ -181,13 +181,13 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn parse_entry(line: &'a str, module: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+    fn parse_entry(line: &'a str, module: &'a str, words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut entry = Entry::new(module);
         let mut params_at = None;
         if let Some(quote) = open_quote(line) {
             return Err((quote, Problem::OpenQuote));
         }
-        while let Some((at, word)) = words.next() {
+        for (at, word) in words {
             if word.as_bytes()[0] != b'@' {
                 params_at.get_or_insert(at);
                 continue;

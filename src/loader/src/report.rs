@@ -99,7 +99,8 @@ mod tests {
     fn a_long_line_loses_nothing() {
         let mut pieces = Vec::new();
         let mut out = Pieces::<_, 4>::new(|piece: &[u8]| pieces.push(piece.to_vec()));
-        write!(out, "ab{}fghi", "cde").unwrap();
+        let middle = "cde";
+        write!(out, "ab{middle}fghi").unwrap();
         out.flush();
         assert_eq!(pieces, [&b"abcd"[..], b"efgh", b"i"]);
     }

@@ -135,11 +135,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn line(&mut self, at: At, line: Line) {
         let keep = |text: &str| crate::path(&[text.as_bytes()]);
         let kept = match line {
-            Line::Empty => Some(()),
+            Line::Empty => return,
+            Line::Entry(entry) => return self.entry(at, &entry),
+            Line::Budget(bytes) => return self.offers.budget_bytes = Some(bytes),
+            Line::SwitchRoot => return self.outcome.hand_over = Some(HandOver::SwitchRoot),
             Line::Root(path) => keep(path).map(|path| self.root = Root::Given(path)),
-            Line::Budget(bytes) => Some(self.offers.budget_bytes = Some(bytes)),
             Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
-            Line::SwitchRoot => Some(self.outcome.hand_over = Some(HandOver::SwitchRoot)),
             Line::OnError(policy) => {
                 let kept = match policy {
                     OnError::Continue => Some(Policy::Continue),
@@ -152,7 +153,6 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                     (self.options.on_policy)(&policy);
                 })
             }
-            Line::Entry(entry) => Some(self.entry(at, &entry)),
         };
         if kept.is_none() {
             self.fails_at(at, format_args!("1: path too long; expected less than PATH_BYTES, {PATH_BYTES}"));

@@ -146,6 +146,8 @@ pub fn write(fd: &Fd, buf: &[u8]) -> Result<usize, Errno> {
 }
 
 /// fstat(2).
+// The fields' types are not the same on all architectures.
+#[allow(clippy::unnecessary_cast)]
 pub fn fstat(fd: &Fd) -> Result<Stat, Errno> {
     let mut st = MaybeUninit::<arch::Stat>::zeroed();
     call(arch::FSTAT, [fd.0 as usize, st.as_mut_ptr() as usize])?;
@@ -185,6 +187,8 @@ fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Er
 }
 
 /// uname(2): the release, as written in `/lib/modules`.
+// Characters are signed on some architectures.
+#[allow(clippy::unnecessary_cast)]
 pub fn uname_release(buf: &mut [u8; 65]) -> Result<&str, Errno> {
     let mut name = MaybeUninit::<linux_raw_sys::system::new_utsname>::zeroed();
     call(nr::__NR_uname, [name.as_mut_ptr() as usize])?;
