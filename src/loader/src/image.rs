@@ -82,27 +82,33 @@ pub struct Machine {
     pub machine: u16,
 }
 
+/// The names of `EM_*`, of architectures that Linux runs on.
+const MACHINES: [(u16, &str); 10] = [
+    (3, "x86"),
+    (8, "MIPS"),
+    (20, "PowerPC"),
+    (21, "PowerPC64"),
+    (22, "S/390"),
+    (40, "Arm"),
+    (62, "x86-64"),
+    (183, "AArch64"),
+    (243, "RISC-V"),
+    (258, "LoongArch"),
+];
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.machine {
-            3 => f.write_str("x86"),
-            8 => f.write_str("MIPS"),
-            20 => f.write_str("PowerPC"),
-            21 => f.write_str("PowerPC64"),
-            22 => f.write_str("S/390"),
-            40 => f.write_str("Arm"),
-            62 => f.write_str("x86-64"),
-            183 => f.write_str("AArch64"),
-            243 => f.write_str("RISC-V"),
-            258 => f.write_str("LoongArch"),
-            other => write!(f, "machine {other}"),
-        }?;
-        match (self.machine, self.class) {
-            (8 | 243 | 258, 1) => f.write_str(" (32 bits)")?,
-            (8 | 243 | 258, 2) => f.write_str(" (64 bits)")?,
-            _ => {}
-        }
-        if self.data == 2 { f.write_str(" big-endian") } else { Ok(()) }
+        let Some((_, name)) = MACHINES.iter().find(|(number, _)| *number == self.machine) else {
+            return write!(f, "machine {}", usize::from(self.machine));
+        };
+        // Of these three, the name leaves it open.
+        let bits = match (self.machine, self.class) {
+            (8 | 243 | 258, 1) => " (32 bits)",
+            (8 | 243 | 258, 2) => " (64 bits)",
+            _ => "",
+        };
+        let order = if self.data == 2 { " big-endian" } else { "" };
+        write!(f, "{name}{bits}{order}")
     }
 }
 
@@ -115,7 +121,7 @@ pub enum Fault {
     Empty,
     NotElf([u8; 4]),
     OtherMachine(Machine),
-    NotRelocatable(u16),
+    NotRelocatable(usize),
     /// The file ends before the bytes that its headers name.
     Truncated {
         needs_bytes: u64,
@@ -228,7 +234,7 @@ fn examine_fallible<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> 
         return Err(Fault::OtherMachine(header.machine));
     }
     if header.kind != 1 {
-        return Err(Fault::NotRelocatable(header.kind));
+        return Err(Fault::NotRelocatable(header.kind.into()));
     }
     let sections_end = header
         .sections_at

@@ -297,8 +297,8 @@ pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let needs = argument.bytes().any(|b| b.is_ascii_whitespace()) && argument.bytes().all(|b| b != b'"');
     match text::split_once(argument, b'=') {
         _ if !needs => out.write_str(argument),
-        Some((name, value)) => write!(out, "{name}=\"{value}\""),
-        None => write!(out, "\"{argument}\""),
+        Some((name, value)) => [name, "=\"", value, "\""].into_iter().try_for_each(|part| out.write_str(part)),
+        None => ["\"", argument, "\""].into_iter().try_for_each(|part| out.write_str(part)),
     }
 }
 

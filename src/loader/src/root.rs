@@ -23,7 +23,7 @@ pub enum RootSpec<'a> {
         /// The disk's signature.
         signature: u32,
         /// The partition's number, from 1.
-        number: u32,
+        number: usize,
     },
 }
 
@@ -100,7 +100,7 @@ impl<'a> RootSpec<'a> {
     /// The number of the partition meant, if it is on the disk that `read` reads sectors of `sector_bytes` from.
     ///
     /// `read` fills a buffer from an offset in bytes, and says whether it could.
-    pub fn partition(&self, sector_bytes: u64, read: &mut dyn FnMut(&mut [u8], u64) -> bool) -> Option<u32> {
+    pub fn partition(&self, sector_bytes: u64, read: &mut dyn FnMut(&mut [u8], u64) -> bool) -> Option<usize> {
         let mut sector = [0; 512];
         match *self {
             RootSpec::MbrPartition { signature, number } => {
@@ -120,7 +120,7 @@ impl<'a> RootSpec<'a> {
                     let mut ids = [0; 32];
                     let at = entries_at.checked_add(u64::from(i) * u64::from(entry_bytes))?;
                     let is_it = read(&mut ids, at) && Uuid::from_gpt(*ids[16..].first_chunk()?) == uuid;
-                    is_it.then_some(i + 1)
+                    is_it.then_some(i as usize + 1)
                 })
             }
             _ => None,
@@ -141,7 +141,7 @@ fn mbr_partition(text: &str) -> Option<RootSpec<'_>> {
     }
     Some(RootSpec::MbrPartition {
         signature: u32::from_str_radix(signature, 16).ok()?,
-        number: u32::from_str_radix(number, 16).ok()?,
+        number: u32::from_str_radix(number, 16).ok()? as usize,
     })
 }
 
@@ -208,7 +208,7 @@ mod tests {
         assert!(!RootSpec::Label("root").is_filesystem(&start[..1100]));
     }
 
-    fn on_disk(spec: &str, sector_bytes: u64, disk: &[u8]) -> Option<u32> {
+    fn on_disk(spec: &str, sector_bytes: u64, disk: &[u8]) -> Option<usize> {
         RootSpec::parse(spec).unwrap().partition(sector_bytes, &mut |buf, at| {
             let from = disk.get(at as usize..).and_then(|d| d.get(..buf.len()));
             from.map(|from| buf.copy_from_slice(from)).is_some()

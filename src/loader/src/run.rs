@@ -43,13 +43,13 @@ pub enum HandOver {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Modules put into the kernel.
-    pub loaded: u32,
+    pub loaded: usize,
     /// Modules that were there, or are built in.
-    pub present: u32,
+    pub present: usize,
     /// Entries left out by `modest.skip=`.
-    pub skipped: u32,
+    pub skipped: usize,
     /// Failures, those of optional entries not among them.
-    pub failed: u32,
+    pub failed: usize,
     /// Whether a failure ended the run before the manifest's end.
     pub stopped: bool,
     /// What the last `@exec` or `@switch-root` says.
@@ -110,7 +110,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Out
 #[derive(Clone, Copy)]
 struct At<'a> {
     manifest: &'a str,
-    number: u32,
+    number: usize,
 }
 
 struct Run<'r, 'o, K, L> {
@@ -349,7 +349,7 @@ mod tests {
         (outcome, log.0)
     }
 
-    fn counts(outcome: &Outcome) -> (u32, u32, u32, bool) {
+    fn counts(outcome: &Outcome) -> (usize, usize, usize, bool) {
         (outcome.loaded, outcome.present, outcome.failed, outcome.stopped)
     }
 
