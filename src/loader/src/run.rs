@@ -226,14 +226,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 return false;
             }
         };
-        let mut params = heapless::CString::<LINE_BYTES>::new();
-        if !is_dependency {
-            // A line's part fits where a line fits, and the parser lets no NUL through.
-            let _ = params.extend_from_bytes(entry.params.as_bytes());
-        }
+        // A line's part fits where a line and its newline fit, and the parser lets no NUL through.
+        let mut params = heapless::String::<LINE_BYTES>::new();
+        let _ = params.push_str(if is_dependency { "" } else { entry.params }).and_then(|()| params.push_str("\0"));
         let request = Request {
             file: &path,
-            params: &params,
+            params: CStr::from_bytes_until_nul(params.as_bytes()).unwrap_or_default(),
             path: entry.path.filter(|_| !is_dependency),
             size_bytes: entry.size_bytes.filter(|_| !is_dependency),
             flags: 0,
@@ -303,15 +301,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
 /// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.
 pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
-    let mut path = Path::new();
-    let folded = name.0.bytes().map(|b| if b == b'-' { b'_' } else { b });
-    let bytes = b"/sys/module/".iter().copied().chain(folded).chain(b"/initstate".iter().copied());
-    for byte in bytes {
-        if path.extend_from_bytes(&[byte]).is_err() {
-            return false;
-        }
-    }
-    read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live")
+    crate::path_of(format_args!("/sys/module/{name}/initstate"))
+        .is_some_and(|path| read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live"))
 }
 
 #[cfg(test)]
