@@ -27,12 +27,9 @@ impl Format {
 
     /// The format that a file's first bytes tell; [`Format::Plain`] for all others.
     pub fn of(magic: &[u8]) -> Format {
-        match magic {
-            [0x1f, 0x8b, ..] => Format::Gzip,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zstd,
-            _ => Format::Plain,
-        }
+        let magics: [(Format, &[u8]); 3] =
+            [(Format::Gzip, b"\x1f\x8b"), (Format::Xz, b"\xfd7zXZ\0"), (Format::Zstd, b"\x28\xb5\x2f\xfd")];
+        magics.into_iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| format)
     }
 
     /// What such a file's name ends in, after `.ko`.

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::text;
+use crate::{sys, text};
 
 /// What `root=` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,22 +147,23 @@ fn mbr_partition(text: &str) -> Option<RootSpec<'_>> {
 
 /// The mount(2) flags that a `rootflags=` word stands for; `None` for one that is the file system's own.
 pub fn mount_flag(word: &str) -> Option<u32> {
-    use crate::sys;
-    Some(match word {
-        "ro" => sys::MS_RDONLY,
-        "rw" | "defaults" => 0,
-        "noatime" => sys::MS_NOATIME,
-        "nodiratime" => sys::MS_NODIRATIME,
-        "relatime" => sys::MS_RELATIME,
-        "strictatime" => sys::MS_STRICTATIME,
-        "nosuid" => sys::MS_NOSUID,
-        "nodev" => sys::MS_NODEV,
-        "noexec" => sys::MS_NOEXEC,
-        "sync" => sys::MS_SYNCHRONOUS,
-        "dirsync" => sys::MS_DIRSYNC,
-        _ => return None,
-    })
+    MOUNT_FLAGS.iter().find_map(|(name, flag)| (*name == word).then_some(*flag))
 }
+
+const MOUNT_FLAGS: [(&str, u32); 12] = [
+    ("ro", sys::MS_RDONLY),
+    ("rw", 0),
+    ("defaults", 0),
+    ("noatime", sys::MS_NOATIME),
+    ("nodiratime", sys::MS_NODIRATIME),
+    ("relatime", sys::MS_RELATIME),
+    ("strictatime", sys::MS_STRICTATIME),
+    ("nosuid", sys::MS_NOSUID),
+    ("nodev", sys::MS_NODEV),
+    ("noexec", sys::MS_NOEXEC),
+    ("sync", sys::MS_SYNCHRONOUS),
+    ("dirsync", sys::MS_DIRSYNC),
+];
 
 #[cfg(test)]
 mod tests {

@@ -159,6 +159,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
     }
 
+    /// Tells something of a module.
+    fn tell(&mut self, level: Level, name: Name, what: &dyn fmt::Display) {
+        self.log.line(level, format_args!("{name}: {what}"));
+    }
+
     /// Tells of a failure of the manifest itself.
     fn fails_at(&mut self, at: At, text: fmt::Arguments) {
         self.log.line(Level::Error, format_args!("{}:{}:{text}", at.manifest, at.number));
@@ -185,7 +190,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         match resolve::resolve(self.kernel, &self.root, entry.module, &mut buf) {
             Ok((_, Resolved::Builtin)) => {
                 self.outcome.present += 1;
-                self.log.line(Level::Info, format_args!("{name}: built into the kernel"));
+                self.tell(Level::Info, name, &"built into the kernel");
             }
             Ok((folder, Resolved::Files(plan))) => {
                 let step = |file, is_dependency| Step { folder: &folder, file, entry, is_dependency };
@@ -207,7 +212,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let skips = self.options.cmdline.skips(name);
         if skips {
             self.outcome.skipped += 1;
-            self.log.line(Level::Info, format_args!("{name}: skipped, by modest.skip= on the kernel command line"));
+            self.tell(Level::Info, name, &"skipped, by modest.skip= on the kernel command line");
         }
         skips
     }
@@ -222,7 +227,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let path = match resolve::absolute(folder, file) {
             Ok(path) => path,
             Err(error) => {
-                self.log.line(Level::Error, format_args!("{name}: {error}"));
+                self.tell(Level::Error, name, &error);
                 return false;
             }
         };
@@ -243,7 +248,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         // What several entries need is there after the first of them: asking is cheaper than loading it again.
         if is_dependency && is_live(self.kernel, name) {
             self.outcome.present += 1;
-            self.log.line(Level::Debug, format_args!("{name}: already loaded"));
+            self.tell(Level::Debug, name, &"already loaded");
             return true;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
@@ -259,7 +264,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             }
             Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
                 self.outcome.present += 1;
-                self.log.line(Level::Info, format_args!("{name}: already loaded"));
+                self.tell(Level::Info, name, &"already loaded");
                 true
             }
             Err(failure) => {
