@@ -127,6 +127,8 @@ impl fmt::Display for Problem<'_> {
 
 impl<'a> Line<'a> {
     /// Reads one line, without its newline.
+    // Out of line: the caller's frame is large, which makes each access to a variable longer.
+    #[inline(never)]
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
         let result = match core::str::from_utf8(line) {
             Ok(text) => Self::parse_text(text),
@@ -156,6 +158,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_directive(at: usize, first: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut value = || words.next().ok_or((at, Problem::NoValue(first)));
         let line = match first {
@@ -181,6 +184,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_entry(line: &'a str, module: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut entry = Entry::new(module);
         let mut params_at = None;

@@ -132,6 +132,8 @@ struct Step<'a> {
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    // Out of line, as are the steps below: beside the buffers of another, each takes more code for its own variables.
+    #[inline(never)]
     fn line(&mut self, at: At, line: Line) {
         let keep = |text: &str| crate::path(&[text.as_bytes()]);
         let kept = match line {
@@ -180,6 +182,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.outcome.stopped = !matches!(self.outcome.policy, Policy::Continue) && !self.options.dry_run;
     }
 
+    #[inline(never)]
     fn entry(&mut self, at: At, entry: &Entry) {
         let name = name::of(entry.module);
         if self.skips(name) {
@@ -218,6 +221,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Loads one file, and tells of it; whether the module is there now.
+    #[inline(never)]
     fn step(&mut self, step: &Step) -> bool {
         let Step { folder, file, entry, is_dependency } = *step;
         let name = name::of(file);

@@ -104,6 +104,8 @@ pub fn absolute(root: &Path, file: &str) -> Result<Path, ResolveError> {
 }
 
 /// Finds the files of `module`, and the folder that relative ones are in.
+// Out of line, as its caller has buffers of its own.
+#[inline(never)]
 pub fn resolve<'b, K: Kernel>(
     kernel: &K, root: &Root, module: &'b str, buf: &'b mut Buffer,
 ) -> Result<(Path, Resolved<'b>), ResolveError> {
