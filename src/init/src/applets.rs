@@ -120,20 +120,18 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut console = Console::stream(2);
     let name = name::of(shown(file));
     let mut text = heapless::String::<LINE_BYTES>::new();
+    let mut fits = true;
     for arg in args {
         let space = if text.is_empty() { "" } else { " " };
         let Ok(arg) = arg.to_str() else { return usage("modest: a parameter is not UTF-8\n") };
-        if text.push_str(space).is_err() || quote_param(arg, &mut text).is_err() {
-            console.line(Level::Error, format_args!("{name}: parameters over LINE_BYTES, {LINE_BYTES}"));
-            return USAGE;
-        }
+        fits &= text.push_str(space).is_ok() && quote_param(arg, &mut text).is_ok();
     }
-    let mut params = heapless::CString::<LINE_BYTES>::new();
-    if params.extend_from_bytes(text.as_bytes()).is_err() {
+    if !fits || text.push_str("\0").is_err() {
         console.line(Level::Error, format_args!("{name}: parameters over LINE_BYTES, {LINE_BYTES}"));
         return USAGE;
     }
-    let request = Request { file, params: &params, path: None, size_bytes: None, flags: 0, measure: false };
+    let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
+    let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {

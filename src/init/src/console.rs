@@ -63,9 +63,7 @@ impl Console {
 
     fn write_out(&mut self, text: fmt::Arguments) {
         let Some(fd) = &self.out else { return };
-        let mut pieces = Pieces::<_, 256>::new(|piece: &[u8]| write_all(fd, piece));
-        let _ = writeln!(pieces, "{NAME}: {text}");
-        pieces.flush();
+        in_pieces(format_args!("{text}\n"), &mut |piece| write_all(fd, piece));
     }
 
     fn write_kmsg(&mut self, level: Level, text: fmt::Arguments) {
@@ -76,15 +74,20 @@ impl Console {
             Level::Info if self.out.is_none() => b"<6>",
             _ => b"<7>",
         };
-        let mut pieces = Pieces::<_, KMSG_BYTES>::new(|piece: &[u8]| {
+        in_pieces(text, &mut |piece| {
             let mut record = heapless::Vec::<u8, { KMSG_BYTES + 3 }>::new();
             let _ = record.extend_from_slice(priority);
             let _ = record.extend_from_slice(piece);
             let _ = sys::write(fd, &record);
         });
-        let _ = write!(pieces, "{NAME}: {text}");
-        pieces.flush();
     }
+}
+
+/// Hands the line to `write`, in as many pieces as it takes.
+fn in_pieces(text: fmt::Arguments, write: &mut dyn FnMut(&[u8])) {
+    let mut pieces = Pieces::<KMSG_BYTES>::new(write);
+    let _ = write!(pieces, "{NAME}: {text}");
+    pieces.flush();
 }
 
 impl Log for Console {

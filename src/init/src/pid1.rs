@@ -216,7 +216,7 @@ fn tell_panic(console: &mut Console, info: &core::panic::PanicInfo) {
     impl fmt::Display for Where<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self.0.location() {
-                Some(at) => write!(f, "{}:{}", at.file(), at.line()),
+                Some(at) => write!(f, "{}:{}", at.file(), at.line() as usize),
                 None => f.write_str("an unknown place"),
             }
         }

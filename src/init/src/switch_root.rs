@@ -1,7 +1,7 @@
 //! From the initramfs to the real root: wait for its device, mount it, move there, run its init.
 
 use core::ffi::CStr;
-use core::fmt::{self, Write};
+use core::fmt;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::Errno;
@@ -11,7 +11,7 @@ use modest_loader::lines::Lines;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
-use modest_loader::{Path, path, text};
+use modest_loader::{Path, path, path_of, text};
 
 use crate::console::Console;
 use crate::pid1::{exec, wants_writable};
@@ -148,9 +148,7 @@ fn check(spec: &RootSpec, name: &str) -> Option<Path> {
     let number = spec.partition(sector_bytes, &mut read)?;
     // The kernel puts a `p` between a disk's name and a partition's number where the name ends in a digit.
     let p = if name.bytes().last().is_some_and(|b| b.is_ascii_digit()) { "p" } else { "" };
-    let mut text = heapless::String::<PATH_BYTES>::new();
-    write!(text, "/dev/{name}{p}{number}").ok()?;
-    let partition = path(&[text.as_bytes()])?;
+    let partition = path_of(format_args!("/dev/{name}{p}{number}"))?;
     open_device(&partition).map(|_| partition)
 }
 

@@ -2,15 +2,15 @@
 
 use core::fmt;
 
-/// An error number as the kernel returns it (errno(3)).
+/// An error number as the kernel returns it (errno(3)); as wide as what a system call returns, which keeps results small.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Errno(pub u16);
+pub struct Errno(pub usize);
 
 macro_rules! names {
     ($($name:ident)*) => {
         #[allow(missing_docs)]
         impl Errno {
-            $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as u16);)*
+            $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as usize);)*
         }
 
         /// The names in a row, and the number of each: a third of what a table of slices takes.
@@ -36,7 +36,7 @@ names! {
 impl Errno {
     /// The name of the number, such as `ENOENT`; `None` for one that no kernel defines.
     pub fn name(self) -> Option<&'static str> {
-        let at = NUMBERS.iter().position(|number| u16::from(*number) == self.0)?;
+        let at = NUMBERS.iter().position(|number| usize::from(*number) == self.0)?;
         core::str::from_utf8(NAMES.split(|b| *b == b' ').nth(at)?).ok()
     }
 }

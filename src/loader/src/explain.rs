@@ -72,40 +72,55 @@ pub fn of_open(errno: Errno) -> &'static str {
 
 /// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
 pub fn of_kernel(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EPERM => {
-            "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel command line, \
-             or lockdown)"
-        }
-        Errno::EACCES => "a security module of the kernel forbids it",
-        Errno::ENOEXEC => {
-            "the kernel does not take it for a module of its own (another kernel version or configuration, or damaged)"
-        }
-        Errno::EINVAL => {
-            "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or compressed \
-             data that does not decode)"
-        }
-        Errno::ENOENT => {
-            "a symbol it needs is not there, load what exports it first (or its init found something missing)"
-        }
-        Errno::EEXIST => "its init says that something exists already",
-        Errno::EBUSY => "a module it needs, or a duplicate of it, is still being loaded or unloaded",
-        Errno::EKEYREJECTED | Errno::ENOKEY | Errno::EKEYEXPIRED | Errno::EKEYREVOKED => {
-            "not signed with a key that this kernel trusts, and it enforces signatures"
-        }
-        Errno::EBADMSG => "its signature is malformed",
-        Errno::ENOPKG => "its signature uses an algorithm that this kernel lacks",
-        Errno::EOPNOTSUPP => "the kernel cannot decompress modules (or its init does not support this machine)",
-        Errno::ETXTBSY => "the file is open for writing",
-        Errno::EFBIG => "the file is too big",
-        Errno::EFAULT => "the image could not be read to its end",
-        Errno::ENOMEM => "the kernel has too little memory for it",
-        Errno::EINTR => "interrupted by a signal",
-        Errno::ENOSYS => "the kernel has no such call: modules are not configured (or its init said so)",
-        Errno::ENODEV | Errno::ENXIO => "its init found no device that it is for",
-        Errno::EIO => "reading it, or its device, failed",
-        _ => "its init failed",
-    }
+    meaning(&OF_KERNEL, errno).unwrap_or("its init failed")
+}
+
+const UNTRUSTED: &str = "not signed with a key that this kernel trusts, and it enforces signatures";
+
+const OF_KERNEL: [(Errno, &str); 23] = [
+    (
+        Errno::EPERM,
+        "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel command line, \
+         or lockdown)",
+    ),
+    (Errno::EACCES, "a security module of the kernel forbids it"),
+    (
+        Errno::ENOEXEC,
+        "the kernel does not take it for a module of its own (another \
+         kernel version or configuration, or damaged)",
+    ),
+    (
+        Errno::EINVAL,
+        "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or compressed \
+         data that does not decode)",
+    ),
+    (
+        Errno::ENOENT,
+        "a symbol it needs is not there, load what exports it first (or \
+         its init found something missing)",
+    ),
+    (Errno::EEXIST, "its init says that something exists already"),
+    (Errno::EBUSY, "a module it needs, or a duplicate of it, is still being loaded or unloaded"),
+    (Errno::EKEYREJECTED, UNTRUSTED),
+    (Errno::ENOKEY, UNTRUSTED),
+    (Errno::EKEYEXPIRED, UNTRUSTED),
+    (Errno::EKEYREVOKED, UNTRUSTED),
+    (Errno::EBADMSG, "its signature is malformed"),
+    (Errno::ENOPKG, "its signature uses an algorithm that this kernel lacks"),
+    (Errno::EOPNOTSUPP, "the kernel cannot decompress modules (or its init does not support this machine)"),
+    (Errno::ETXTBSY, "the file is open for writing"),
+    (Errno::EFBIG, "the file is too big"),
+    (Errno::EFAULT, "the image could not be read to its end"),
+    (Errno::ENOMEM, "the kernel has too little memory for it"),
+    (Errno::EINTR, "interrupted by a signal"),
+    (Errno::ENOSYS, "the kernel has no such call: modules are not configured (or its init said so)"),
+    (Errno::ENODEV, "its init found no device that it is for"),
+    (Errno::ENXIO, "its init found no device that it is for"),
+    (Errno::EIO, "reading it, or its device, failed"),
+];
+
+fn meaning(table: &[(Errno, &'static str)], errno: Errno) -> Option<&'static str> {
+    table.iter().find_map(|(number, meaning)| (*number == errno).then_some(*meaning))
 }
 
 #[cfg(test)]

@@ -27,12 +27,9 @@ impl Format {
 
     /// The format that a file's first bytes tell; [`Format::Plain`] for all others.
     pub fn of(magic: &[u8]) -> Format {
-        match magic {
-            [0x1f, 0x8b, ..] => Format::Gzip,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zstd,
-            _ => Format::Plain,
-        }
+        let magics: [(Format, &[u8]); 3] =
+            [(Format::Gzip, b"\x1f\x8b"), (Format::Xz, b"\xfd7zXZ\0"), (Format::Zstd, b"\x28\xb5\x2f\xfd")];
+        magics.into_iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| format)
     }
 
     /// What such a file's name ends in, after `.ko`.
@@ -82,27 +79,33 @@ pub struct Machine {
     pub machine: u16,
 }
 
+/// The names of `EM_*`, of architectures that Linux runs on.
+const MACHINES: [(u16, &str); 10] = [
+    (3, "x86"),
+    (8, "MIPS"),
+    (20, "PowerPC"),
+    (21, "PowerPC64"),
+    (22, "S/390"),
+    (40, "Arm"),
+    (62, "x86-64"),
+    (183, "AArch64"),
+    (243, "RISC-V"),
+    (258, "LoongArch"),
+];
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.machine {
-            3 => f.write_str("x86"),
-            8 => f.write_str("MIPS"),
-            20 => f.write_str("PowerPC"),
-            21 => f.write_str("PowerPC64"),
-            22 => f.write_str("S/390"),
-            40 => f.write_str("Arm"),
-            62 => f.write_str("x86-64"),
-            183 => f.write_str("AArch64"),
-            243 => f.write_str("RISC-V"),
-            258 => f.write_str("LoongArch"),
-            other => write!(f, "machine {other}"),
-        }?;
-        match (self.machine, self.class) {
-            (8 | 243 | 258, 1) => f.write_str(" (32 bits)")?,
-            (8 | 243 | 258, 2) => f.write_str(" (64 bits)")?,
-            _ => {}
-        }
-        if self.data == 2 { f.write_str(" big-endian") } else { Ok(()) }
+        let Some((_, name)) = MACHINES.iter().find(|(number, _)| *number == self.machine) else {
+            return write!(f, "machine {}", usize::from(self.machine));
+        };
+        // Of these three, the name leaves it open.
+        let bits = match (self.machine, self.class) {
+            (8 | 243 | 258, 1) => " (32 bits)",
+            (8 | 243 | 258, 2) => " (64 bits)",
+            _ => "",
+        };
+        let order = if self.data == 2 { " big-endian" } else { "" };
+        write!(f, "{name}{bits}{order}")
     }
 }
 
@@ -115,7 +118,7 @@ pub enum Fault {
     Empty,
     NotElf([u8; 4]),
     OtherMachine(Machine),
-    NotRelocatable(u16),
+    NotRelocatable(usize),
     /// The file ends before the bytes that its headers name.
     Truncated {
         needs_bytes: u64,
@@ -146,55 +149,58 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The header of an ELF file, of either class.
+/// What matters of an ELF header.
 struct Header {
-    machine: Machine,
     kind: u16,
     sections_at: u64,
     section_bytes: u16,
     sections: u16,
 }
 
-/// The fields of an integer type in the file's byte order, at an offset that may be past the end.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    machine: Machine,
-}
+/// The fields of a header of this machine's class and byte order; `None` past its end.
+struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
-    fn unsigned(&self, at: usize, len: usize) -> Option<u64> {
-        let bytes = self.bytes.get(at..at.checked_add(len)?)?;
-        let shift_in = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-        Some(match self.machine.data {
-            2 => bytes.iter().fold(0, shift_in),
-            _ => bytes.iter().rev().fold(0, shift_in),
-        })
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
     }
 
-    /// A field at `at32` with 4 bytes, or at `at64` with 8, by class.
-    fn word(&self, at32: usize, at64: usize) -> Option<u64> {
-        if self.machine.class == 1 { self.unsigned(at32, 4) } else { self.unsigned(at64, 8) }
+    fn half(&self, at: usize) -> Option<u16> {
+        self.bytes(at).map(u16::from_ne_bytes)
     }
 
-    /// A field of `len` bytes at `at32` or `at64`, by class.
-    fn half(&self, at32: usize, at64: usize, len: usize) -> Option<u64> {
-        self.unsigned(if self.machine.class == 1 { at32 } else { at64 }, len)
+    /// An offset or a length.
+    fn word(&self, at: usize) -> Option<u64> {
+        self.bytes(at).map(|bytes| usize::from_ne_bytes(bytes) as u64)
     }
+}
+
+/// One of two offsets, by this machine's class.
+const fn at(at32: usize, at64: usize) -> usize {
+    if THIS_MACHINE.class == 1 { at32 } else { at64 }
 }
 
 /// Length of the longest ELF header.
 const HEADER_BYTES: usize = 64;
 
+impl Machine {
+    /// As the start of an ELF file says it.
+    fn parse(bytes: &[u8]) -> Option<Machine> {
+        let (class, data) = (*bytes.get(4)?, *bytes.get(5)?);
+        let machine = Fields(bytes).bytes(18)?;
+        let machine = if data == 2 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
+        Some(Machine { class, data, machine })
+    }
+}
+
 impl Header {
     fn parse(bytes: &[u8]) -> Option<Header> {
-        let mut fields = Fields { bytes, machine: Machine { class: *bytes.get(4)?, data: *bytes.get(5)?, machine: 0 } };
-        fields.machine.machine = fields.unsigned(18, 2)? as u16;
+        let fields = Fields(bytes);
         Some(Header {
-            machine: fields.machine,
-            kind: fields.unsigned(16, 2)? as u16,
-            sections_at: fields.word(0x20, 0x28)?,
-            section_bytes: fields.half(0x2e, 0x3a, 2)? as u16,
-            sections: fields.half(0x30, 0x3c, 2)? as u16,
+            kind: fields.half(16)?,
+            sections_at: fields.word(at(0x20, 0x28))?,
+            section_bytes: fields.half(at(0x2e, 0x3a))?,
+            sections: fields.half(at(0x30, 0x3c))?,
         })
     }
 }
@@ -220,12 +226,13 @@ fn examine_fallible<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> 
         return Err(Fault::NotElf([buf[0], buf[1], buf[2], buf[3]]));
     }
     let truncated = |needs_bytes| Fault::Truncated { needs_bytes, has_bytes };
-    let header = Header::parse(&buf[..len]).ok_or(truncated(HEADER_BYTES as u64))?;
-    if header.machine != THIS_MACHINE {
-        return Err(Fault::OtherMachine(header.machine));
+    let machine = Machine::parse(&buf[..len]).ok_or(truncated(HEADER_BYTES as u64))?;
+    if machine != THIS_MACHINE {
+        return Err(Fault::OtherMachine(machine));
     }
+    let header = Header::parse(&buf[..len]).ok_or(truncated(HEADER_BYTES as u64))?;
     if header.kind != 1 {
-        return Err(Fault::NotRelocatable(header.kind));
+        return Err(Fault::NotRelocatable(header.kind.into()));
     }
     let sections_end = header
         .sections_at
@@ -237,13 +244,16 @@ fn examine_fallible<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> 
     let mut has_symbols = false;
     for i in 0..u64::from(header.sections) {
         let len = read(&mut buf, header.sections_at + i * u64::from(header.section_bytes))?;
-        let fields = Fields { bytes: &buf[..len], machine: header.machine };
-        let section = || Some((fields.unsigned(4, 4)?, fields.word(0x10, 0x18)?, fields.word(0x14, 0x20)?));
-        let (kind, at, len) = section().ok_or(truncated(sections_end))?;
-        const SHT_SYMTAB: u64 = 2;
-        const SHT_NOBITS: u64 = 8;
+        let fields = Fields(&buf[..len]);
+        let section = || {
+            let kind = u32::from_ne_bytes(fields.bytes(4)?);
+            Some((kind, fields.word(at(0x10, 0x18))?, fields.word(at(0x14, 0x20))?))
+        };
+        let (kind, start, len) = section().ok_or(truncated(sections_end))?;
+        const SHT_SYMTAB: u32 = 2;
+        const SHT_NOBITS: u32 = 8;
         has_symbols |= kind == SHT_SYMTAB;
-        let end = at.saturating_add(len);
+        let end = start.saturating_add(len);
         if kind != SHT_NOBITS && end > has_bytes {
             return Err(truncated(end));
         }

@@ -10,6 +10,8 @@
 
 #![cfg_attr(not(test), no_std)]
 
+use core::fmt;
+
 pub mod cmdline;
 pub mod decode;
 pub mod errno;
@@ -30,6 +32,19 @@ pub mod text;
 
 /// A path as the kernel takes it, in fixed memory.
 pub type Path = heapless::CString<{ limits::PATH_BYTES }>;
+
+/// The path that `text` spells; `None` as with [`path`].
+pub fn path_of(text: fmt::Arguments) -> Option<Path> {
+    struct Spelled(Path);
+    impl fmt::Write for Spelled {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0.extend_from_bytes(part.as_bytes()).map_err(|_| fmt::Error)
+        }
+    }
+    let mut path = Spelled(Path::new());
+    fmt::write(&mut path, text).ok()?;
+    Some(path.0)
+}
 
 /// Joins `parts` to a path; `None` when it would be longer than [`limits::PATH_BYTES`] or holds a NUL.
 pub fn path(parts: &[&[u8]]) -> Option<Path> {

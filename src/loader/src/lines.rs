@@ -21,7 +21,7 @@ pub struct Lines<'k, K: Kernel> {
     start: usize,
     end: usize,
     at_eof: bool,
-    number: u32,
+    number: usize,
 }
 
 impl<'k, K: Kernel> Lines<'k, K> {
@@ -31,7 +31,7 @@ impl<'k, K: Kernel> Lines<'k, K> {
     }
 
     /// The next line without its newline, and its number, counted from 1; `None` after the last.
-    pub fn next_line(&mut self) -> Option<(u32, Result<&[u8], LineError>)> {
+    pub fn next_line(&mut self) -> Option<(usize, Result<&[u8], LineError>)> {
         let mut too_long = false;
         let mut searched = self.start;
         loop {
@@ -83,7 +83,7 @@ mod tests {
         let mut all = Vec::new();
         while let Some((number, line)) = lines.next_line() {
             all.push(line.map(<[u8]>::to_vec));
-            assert_eq!(number as usize, all.len());
+            assert_eq!(number, all.len());
         }
         all
     }

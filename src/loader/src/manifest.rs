@@ -127,6 +127,8 @@ impl fmt::Display for Problem<'_> {
 
 impl<'a> Line<'a> {
     /// Reads one line, without its newline.
+    // Out of line: the caller's frame is large, which makes each access to a variable longer.
+    #[inline(never)]
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
         let result = match core::str::from_utf8(line) {
             Ok(text) => Self::parse_text(text),
@@ -156,6 +158,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_directive(at: usize, first: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut value = || words.next().ok_or((at, Problem::NoValue(first)));
         let line = match first {
@@ -181,6 +184,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_entry(line: &'a str, module: &'a str, words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut entry = Entry::new(module);
         let mut params_at = None;
@@ -297,8 +301,8 @@ pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let needs = argument.bytes().any(|b| b.is_ascii_whitespace()) && argument.bytes().all(|b| b != b'"');
     match text::split_once(argument, b'=') {
         _ if !needs => out.write_str(argument),
-        Some((name, value)) => write!(out, "{name}=\"{value}\""),
-        None => write!(out, "\"{argument}\""),
+        Some((name, value)) => [name, "=\"", value, "\""].into_iter().try_for_each(|part| out.write_str(part)),
+        None => ["\"", argument, "\""].into_iter().try_for_each(|part| out.write_str(part)),
     }
 }
 

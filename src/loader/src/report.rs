@@ -49,14 +49,14 @@ pub fn shown(path: &CStr) -> &str {
 }
 
 /// Text gathered in `N` bytes and handed on in pieces: a long line becomes several writes, never a shorter line.
-pub struct Pieces<F: FnMut(&[u8]), const N: usize> {
+pub struct Pieces<'w, const N: usize> {
     buf: heapless::Vec<u8, N>,
-    write: F,
+    write: &'w mut dyn FnMut(&[u8]),
 }
 
-impl<F: FnMut(&[u8]), const N: usize> Pieces<F, N> {
+impl<'w, const N: usize> Pieces<'w, N> {
     /// Hands pieces of up to `N` bytes to `write`.
-    pub fn new(write: F) -> Self {
+    pub fn new(write: &'w mut dyn FnMut(&[u8])) -> Self {
         Pieces { buf: heapless::Vec::new(), write }
     }
 
@@ -69,7 +69,7 @@ impl<F: FnMut(&[u8]), const N: usize> Pieces<F, N> {
     }
 }
 
-impl<F: FnMut(&[u8]), const N: usize> fmt::Write for Pieces<F, N> {
+impl<const N: usize> fmt::Write for Pieces<'_, N> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if self.buf.push(byte).is_err() {
@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn a_long_line_loses_nothing() {
         let mut pieces = Vec::new();
-        let mut out = Pieces::<_, 4>::new(|piece: &[u8]| pieces.push(piece.to_vec()));
+        let mut write = |piece: &[u8]| pieces.push(piece.to_vec());
+        let mut out = Pieces::<4>::new(&mut write);
         let middle = "cde";
         write!(out, "ab{middle}fghi").unwrap();
         out.flush();

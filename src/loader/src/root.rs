@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::text;
+use crate::{sys, text};
 
 /// What `root=` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum RootSpec<'a> {
         /// The disk's signature.
         signature: u32,
         /// The partition's number, from 1.
-        number: u32,
+        number: usize,
     },
 }
 
@@ -100,7 +100,7 @@ impl<'a> RootSpec<'a> {
     /// The number of the partition meant, if it is on the disk that `read` reads sectors of `sector_bytes` from.
     ///
     /// `read` fills a buffer from an offset in bytes, and says whether it could.
-    pub fn partition(&self, sector_bytes: u64, read: &mut dyn FnMut(&mut [u8], u64) -> bool) -> Option<u32> {
+    pub fn partition(&self, sector_bytes: u64, read: &mut dyn FnMut(&mut [u8], u64) -> bool) -> Option<usize> {
         let mut sector = [0; 512];
         match *self {
             RootSpec::MbrPartition { signature, number } => {
@@ -120,7 +120,7 @@ impl<'a> RootSpec<'a> {
                     let mut ids = [0; 32];
                     let at = entries_at.checked_add(u64::from(i) * u64::from(entry_bytes))?;
                     let is_it = read(&mut ids, at) && Uuid::from_gpt(*ids[16..].first_chunk()?) == uuid;
-                    is_it.then_some(i + 1)
+                    is_it.then_some(i as usize + 1)
                 })
             }
             _ => None,
@@ -141,28 +141,29 @@ fn mbr_partition(text: &str) -> Option<RootSpec<'_>> {
     }
     Some(RootSpec::MbrPartition {
         signature: u32::from_str_radix(signature, 16).ok()?,
-        number: u32::from_str_radix(number, 16).ok()?,
+        number: u32::from_str_radix(number, 16).ok()? as usize,
     })
 }
 
 /// The mount(2) flags that a `rootflags=` word stands for; `None` for one that is the file system's own.
 pub fn mount_flag(word: &str) -> Option<u32> {
-    use crate::sys;
-    Some(match word {
-        "ro" => sys::MS_RDONLY,
-        "rw" | "defaults" => 0,
-        "noatime" => sys::MS_NOATIME,
-        "nodiratime" => sys::MS_NODIRATIME,
-        "relatime" => sys::MS_RELATIME,
-        "strictatime" => sys::MS_STRICTATIME,
-        "nosuid" => sys::MS_NOSUID,
-        "nodev" => sys::MS_NODEV,
-        "noexec" => sys::MS_NOEXEC,
-        "sync" => sys::MS_SYNCHRONOUS,
-        "dirsync" => sys::MS_DIRSYNC,
-        _ => return None,
-    })
+    MOUNT_FLAGS.iter().find_map(|(name, flag)| (*name == word).then_some(*flag))
 }
+
+const MOUNT_FLAGS: [(&str, u32); 12] = [
+    ("ro", sys::MS_RDONLY),
+    ("rw", 0),
+    ("defaults", 0),
+    ("noatime", sys::MS_NOATIME),
+    ("nodiratime", sys::MS_NODIRATIME),
+    ("relatime", sys::MS_RELATIME),
+    ("strictatime", sys::MS_STRICTATIME),
+    ("nosuid", sys::MS_NOSUID),
+    ("nodev", sys::MS_NODEV),
+    ("noexec", sys::MS_NOEXEC),
+    ("sync", sys::MS_SYNCHRONOUS),
+    ("dirsync", sys::MS_DIRSYNC),
+];
 
 #[cfg(test)]
 mod tests {
@@ -208,7 +209,7 @@ mod tests {
         assert!(!RootSpec::Label("root").is_filesystem(&start[..1100]));
     }
 
-    fn on_disk(spec: &str, sector_bytes: u64, disk: &[u8]) -> Option<u32> {
+    fn on_disk(spec: &str, sector_bytes: u64, disk: &[u8]) -> Option<usize> {
         RootSpec::parse(spec).unwrap().partition(sector_bytes, &mut |buf, at| {
             let from = disk.get(at as usize..).and_then(|d| d.get(..buf.len()));
             from.map(|from| buf.copy_from_slice(from)).is_some()

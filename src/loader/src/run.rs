@@ -43,13 +43,13 @@ pub enum HandOver {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Modules put into the kernel.
-    pub loaded: u32,
+    pub loaded: usize,
     /// Modules that were there, or are built in.
-    pub present: u32,
+    pub present: usize,
     /// Entries left out by `modest.skip=`.
-    pub skipped: u32,
+    pub skipped: usize,
     /// Failures, those of optional entries not among them.
-    pub failed: u32,
+    pub failed: usize,
     /// Whether a failure ended the run before the manifest's end.
     pub stopped: bool,
     /// What the last `@exec` or `@switch-root` says.
@@ -110,7 +110,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Out
 #[derive(Clone, Copy)]
 struct At<'a> {
     manifest: &'a str,
-    number: u32,
+    number: usize,
 }
 
 struct Run<'r, 'o, K, L> {
@@ -132,6 +132,8 @@ struct Step<'a> {
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    // Out of line, as are the steps below: beside the buffers of another, each takes more code for its own variables.
+    #[inline(never)]
     fn line(&mut self, at: At, line: Line) {
         let keep = |text: &str| crate::path(&[text.as_bytes()]);
         let kept = match line {
@@ -159,6 +161,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
     }
 
+    /// Tells something of a module.
+    fn tell(&mut self, level: Level, name: Name, what: &dyn fmt::Display) {
+        self.log.line(level, format_args!("{name}: {what}"));
+    }
+
     /// Tells of a failure of the manifest itself.
     fn fails_at(&mut self, at: At, text: fmt::Arguments) {
         self.log.line(Level::Error, format_args!("{}:{}:{text}", at.manifest, at.number));
@@ -175,6 +182,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.outcome.stopped = !matches!(self.outcome.policy, Policy::Continue) && !self.options.dry_run;
     }
 
+    #[inline(never)]
     fn entry(&mut self, at: At, entry: &Entry) {
         let name = name::of(entry.module);
         if self.skips(name) {
@@ -185,7 +193,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         match resolve::resolve(self.kernel, &self.root, entry.module, &mut buf) {
             Ok((_, Resolved::Builtin)) => {
                 self.outcome.present += 1;
-                self.log.line(Level::Info, format_args!("{name}: built into the kernel"));
+                self.tell(Level::Info, name, &"built into the kernel");
             }
             Ok((folder, Resolved::Files(plan))) => {
                 let step = |file, is_dependency| Step { folder: &folder, file, entry, is_dependency };
@@ -207,12 +215,13 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let skips = self.options.cmdline.skips(name);
         if skips {
             self.outcome.skipped += 1;
-            self.log.line(Level::Info, format_args!("{name}: skipped, by modest.skip= on the kernel command line"));
+            self.tell(Level::Info, name, &"skipped, by modest.skip= on the kernel command line");
         }
         skips
     }
 
     /// Loads one file, and tells of it; whether the module is there now.
+    #[inline(never)]
     fn step(&mut self, step: &Step) -> bool {
         let Step { folder, file, entry, is_dependency } = *step;
         let name = name::of(file);
@@ -222,18 +231,16 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let path = match resolve::absolute(folder, file) {
             Ok(path) => path,
             Err(error) => {
-                self.log.line(Level::Error, format_args!("{name}: {error}"));
+                self.tell(Level::Error, name, &error);
                 return false;
             }
         };
-        let mut params = heapless::CString::<LINE_BYTES>::new();
-        if !is_dependency {
-            // A line's part fits where a line fits, and the parser lets no NUL through.
-            let _ = params.extend_from_bytes(entry.params.as_bytes());
-        }
+        // A line's part fits where a line and its newline fit, and the parser lets no NUL through.
+        let mut params = heapless::String::<LINE_BYTES>::new();
+        let _ = params.push_str(if is_dependency { "" } else { entry.params }).and_then(|()| params.push_str("\0"));
         let request = Request {
             file: &path,
-            params: &params,
+            params: CStr::from_bytes_until_nul(params.as_bytes()).unwrap_or_default(),
             path: entry.path.filter(|_| !is_dependency),
             size_bytes: entry.size_bytes.filter(|_| !is_dependency),
             flags: 0,
@@ -245,7 +252,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         // What several entries need is there after the first of them: asking is cheaper than loading it again.
         if is_dependency && is_live(self.kernel, name) {
             self.outcome.present += 1;
-            self.log.line(Level::Debug, format_args!("{name}: already loaded"));
+            self.tell(Level::Debug, name, &"already loaded");
             return true;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
@@ -261,7 +268,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             }
             Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
                 self.outcome.present += 1;
-                self.log.line(Level::Info, format_args!("{name}: already loaded"));
+                self.tell(Level::Info, name, &"already loaded");
                 true
             }
             Err(failure) => {
@@ -303,15 +310,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
 /// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.
 pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
-    let mut path = Path::new();
-    let folded = name.0.bytes().map(|b| if b == b'-' { b'_' } else { b });
-    let bytes = b"/sys/module/".iter().copied().chain(folded).chain(b"/initstate".iter().copied());
-    for byte in bytes {
-        if path.extend_from_bytes(&[byte]).is_err() {
-            return false;
-        }
-    }
-    read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live")
+    crate::path_of(format_args!("/sys/module/{name}/initstate"))
+        .is_some_and(|path| read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live"))
 }
 
 #[cfg(test)]
@@ -349,7 +349,7 @@ mod tests {
         (outcome, log.0)
     }
 
-    fn counts(outcome: &Outcome) -> (u32, u32, u32, bool) {
+    fn counts(outcome: &Outcome) -> (usize, usize, usize, bool) {
         (outcome.loaded, outcome.present, outcome.failed, outcome.stopped)
     }
 

@@ -104,6 +104,8 @@ pub fn absolute(root: &Path, file: &str) -> Result<Path, ResolveError> {
 }
 
 /// Finds the files of `module`, and the folder that relative ones are in.
+// Out of line, as its caller has buffers of its own.
+#[inline(never)]
 pub fn resolve<'b, K: Kernel>(
     kernel: &K, root: &Root, module: &'b str, buf: &'b mut Buffer,
 ) -> Result<(Path, Resolved<'b>), ResolveError> {
@@ -125,20 +127,20 @@ pub fn resolve<'b, K: Kernel>(
         if let Root::Given(path) = root {
             return Ok((path.clone(), here(module)));
         }
-        for folder in folders.into_iter().flatten() {
-            if kernel.open(&absolute(&folder, module)?).is_ok() {
-                return Ok((folder, here(module)));
+        for folder in folders.iter().flatten() {
+            if kernel.open(&absolute(folder, module)?).is_ok() {
+                return Ok((folder.clone(), here(module)));
             }
         }
         return Err(ResolveError::NotFound { indexed: true });
     }
     let name = name::of(module);
     let mut indexed = false;
-    for folder in folders.into_iter().flatten() {
-        match index_line(kernel, &folder, "modules.dep", name, buf)? {
+    for folder in folders.iter().flatten() {
+        match index_line(kernel, folder, "modules.dep", name, buf)? {
             Lookup::Found => {
                 let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
-                return Ok((folder, Resolved::Files(Plan { target, dependencies })));
+                return Ok((folder.clone(), Resolved::Files(Plan { target, dependencies })));
             }
             Lookup::Absent => indexed = true,
             Lookup::NoIndex => {
@@ -147,14 +149,14 @@ pub fn resolve<'b, K: Kernel>(
                     for part in [name.0, ".ko", format.ending()] {
                         buf.push_str(part).map_err(|_| ResolveError::LongPath)?;
                     }
-                    if kernel.open(&absolute(&folder, buf)?).is_ok() {
-                        return Ok((folder, here(buf)));
+                    if kernel.open(&absolute(folder, buf)?).is_ok() {
+                        return Ok((folder.clone(), here(buf)));
                     }
                 }
             }
         }
-        if index_line(kernel, &folder, "modules.builtin", name, buf)? == Lookup::Found {
-            return Ok((folder, Resolved::Builtin));
+        if index_line(kernel, folder, "modules.builtin", name, buf)? == Lookup::Found {
+            return Ok((folder.clone(), Resolved::Builtin));
         }
     }
     Err(ResolveError::NotFound { indexed })

@@ -99,7 +99,7 @@ fn call6(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
     let result = unsafe { arch::syscall(number, args) };
     // The last page of addresses is never valid: the kernel returns -errno there.
     match (result as isize).wrapping_neg() {
-        errno @ 1..=4095 => Err(Errno(errno as u16)),
+        errno @ 1..=4095 => Err(Errno(errno as usize)),
         _ => Ok(result),
     }
 }
