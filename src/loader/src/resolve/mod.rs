@@ -113,13 +113,15 @@ pub fn resolve<'b, K: Kernel>(
     if module.starts_with("/") {
         return Ok((Path::new(), here(module)));
     }
-    let mut release = [0; 65];
-    let folders = match root {
-        Root::Given(path) => [Some(path.clone()), None],
+    let (running, top);
+    let folders: &[&Path] = match root {
+        Root::Given(path) => &[path],
         Root::Running => {
+            let mut release = [0; 65];
             let release = kernel.release(&mut release).map_err(ResolveError::Index)?;
-            let running = crate::path(&[b"/lib/modules/", release.as_bytes()]);
-            [running, crate::path(&[b"/"])]
+            running = crate::path(&[b"/lib/modules/", release.as_bytes()]).ok_or(ResolveError::LongPath)?;
+            top = crate::path(&[b"/"]).ok_or(ResolveError::LongPath)?;
+            &[&running, &top]
         }
     };
     if module.bytes().any(|b| b == b'/') {
@@ -127,7 +129,7 @@ pub fn resolve<'b, K: Kernel>(
         if let Root::Given(path) = root {
             return Ok((path.clone(), here(module)));
         }
-        for folder in folders.iter().flatten() {
+        for &folder in folders {
             if kernel.open(&absolute(folder, module)?).is_ok() {
                 return Ok((folder.clone(), here(module)));
             }
@@ -136,7 +138,7 @@ pub fn resolve<'b, K: Kernel>(
     }
     let name = name::of(module);
     let mut indexed = false;
-    for folder in folders.iter().flatten() {
+    for &folder in folders {
         match index_line(kernel, folder, "modules.dep", name, buf)? {
             Lookup::Found => {
                 let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
