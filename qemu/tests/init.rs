@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use modest_qemu::{Scenario, line};
+use modest_qemu::{Scenario, line, target_dir};
 
 const BOARD: &str = "qemu-aarch64";
 
@@ -184,4 +184,18 @@ fn as_a_hook_of_another_init() {
     // Quoted, the kernel takes it for one unknown parameter, not for two.
     assert!(console.contains("dummy: unknown parameter 'label' ignored"), "{console}");
     assert!(!console.contains("unknown parameter 'words'"), "{console}");
+}
+
+#[test]
+fn after_a_panic_the_policy_applies() {
+    let scenario = |manifest: &str| {
+        let mut scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap().append("modest.panic");
+        let target = scenario.board.arch.target();
+        scenario.options.init = target_dir().join("panic-test").join(target).join("size/modest");
+        scenario.script("/next", "echo NEXT-INIT pid=$$\npoweroff -f\n").unwrap()
+    };
+    let told = "a fault of modest itself at src/init/src/pid1.rs:";
+    halts(&scenario("@exec /next\n"), &[told]);
+    let console = scenario("@on-error exec /next\n@exec /none\n").boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    assert!(line(&console, told).unwrap().ends_with(": as modest.panic asks for"), "{console}");
 }

@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_text_is_waited_for_until_qemu_ends_or_the_time_is_over() {
-        let (_tmp, mut guest) = spawn("printf 'a\\r\\n\\377b\\0c'; sleep 0.1; echo ' done'; echo oops >&2; exit 3", "");
+        let (_tmp, mut guest) =
+            spawn("printf 'a\\r\\n\\377b\\0c'; sleep 0.1; echo ' done'; sleep 0.5; echo oops >&2; exit 3", "");
         assert_eq!(guest.wait_for("bc do", LONG).unwrap().lines().next(), Some("a"));
         match guest.wait_for("never", LONG).unwrap_err() {
             WaitError::Ended { status, console } => {

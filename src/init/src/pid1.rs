@@ -42,6 +42,9 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
 
+    #[cfg(feature = "panic-test")]
+    assert!(!cmdline.has("modest.panic"), "as modest.panic asks for");
+
     if !outcome.stopped {
         let hand_over = outcome.hand_over.or_else(|| cmdline.value("root").map(|_| HandOver::SwitchRoot));
         printk.restore();
