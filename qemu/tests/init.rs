@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mkmodest::disk::MARKER;
 use modest_qemu::{Scenario, line, target_dir};
 
 const BOARD: &str = "qemu-aarch64";
@@ -198,4 +199,31 @@ fn after_a_panic_the_policy_applies() {
     halts(&scenario("@exec /next\n"), &[told]);
     let console = scenario("@on-error exec /next\n@exec /none\n").boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
     assert!(line(&console, told).unwrap().ends_with(": as modest.panic asks for"), "{console}");
+}
+
+/// A board's own manifest and root disk, with these words added to the command line.
+fn with_root(words: &str) -> Scenario {
+    Scenario::new(BOARD, None).unwrap().append(words)
+}
+
+#[test]
+fn the_root_is_mounted_as_the_command_line_says() {
+    let words = "rootfstype=squashfs,ext4 rootflags=noatime,commit=30 ro init=/sbin/init -- single";
+    let console = with_root(words).boot().unwrap().wait_for(MARKER).unwrap();
+    let root = console.lines().find(|line| line.starts_with("MODEST-ROOT pid=1 ")).unwrap();
+    let options = root.rsplit("/ ext4 ").next().unwrap();
+    for option in ["ro,", "noatime", "commit=30"] {
+        assert!(options.contains(option), "{root}");
+    }
+    assert!(console.contains("MODEST-ROOT args: single\n"), "{console}");
+}
+
+#[test]
+fn a_root_that_cannot_be_entered_is_explained() {
+    halts(&with_root("init=/sbin/none"), &["no next init: the root has no executable /sbin/none"]);
+    halts(&with_root("rootfstype=xfs"), &["mounting /dev/vda: ENODEV: this kernel has no file system xfs"]);
+    halts(
+        &with_root("rootflags=nonsense"),
+        &["mounting /dev/vda as ext4: EINVAL: no such file system on it, or rootflags="],
+    );
 }
