@@ -447,11 +447,16 @@ fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: For
     Ok(extent)
 }
 
-/// The image's length by decoding a gzip file once.
-#[cfg(feature = "gzip")]
+/// The image's length by decoding a gzip file once; of no other format is it guessed.
 #[inline(never)]
 fn count<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
-    decode::gzip::Gzip::new(kernel, file).count()
+    #[cfg(feature = "gzip")]
+    return decode::gzip::Gzip::new(kernel, file).count();
+    #[cfg(not(feature = "gzip"))]
+    {
+        let _ = (kernel, file);
+        Ok(0)
+    }
 }
 
 fn attempt<K: Kernel>(
@@ -473,8 +478,7 @@ fn attempt<K: Kernel>(
         }
         LoadPath::Stream | LoadPath::Buffer => match decoded(kernel, request, file, format, path, extent) {
             // The kernel never had the whole image, so nothing of it ran.
-            #[cfg(feature = "gzip")]
-            Err(Failure::Decode(DecodeError::Length)) if extent.guessed && format == Format::Gzip => {
+            Err(Failure::Decode(DecodeError::Length)) if extent.guessed => {
                 let image_bytes = count(kernel, file).map_err(Failure::Decode)?;
                 decoded(kernel, request, file, format, path, Extent { image_bytes, ..extent })
             }
@@ -491,7 +495,7 @@ fn decoded<K: Kernel>(
     if len_bytes == 0 {
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
-    with_source(kernel, file, format, extent.dictionary_bytes, &mut |source| match path {
+    with_source(kernel, file, format, extent, &mut |source| match path {
         LoadPath::Stream => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
             StreamError::Source(error) => of_source(format)(error),
             StreamError::Memory(errno) => Failure::Memory(errno),
@@ -517,15 +521,18 @@ type Sink<'s> = &'s mut dyn FnMut(&mut dyn Source) -> Result<(), Failure>;
 
 /// Gives `sink` the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
 fn with_source<K: Kernel>(
-    kernel: &K, file: &K::File, format: Format, dictionary_bytes: u64, sink: Sink,
+    kernel: &K, file: &K::File, format: Format, extent: Extent, sink: Sink,
 ) -> Result<(), Failure> {
+    #[cfg(not(feature = "xz"))]
+    let _ = extent;
     match format {
         Format::Plain => sink(&mut decode::Plain::new(kernel, file)),
         #[cfg(feature = "gzip")]
         Format::Gzip => with_gzip(kernel, file, sink),
         #[cfg(feature = "xz")]
         Format::Xz => {
-            let dictionary_bytes = usize::try_from(dictionary_bytes).map_err(|_| Failure::Memory(Errno::ENOMEM))?;
+            let dictionary_bytes =
+                usize::try_from(extent.dictionary_bytes).map_err(|_| Failure::Memory(Errno::ENOMEM))?;
             let mut dictionary = kernel.allocate(dictionary_bytes).map_err(Failure::Memory)?;
             with_xz(kernel, file, dictionary.as_mut(), sink)
         }
