@@ -207,6 +207,7 @@ pub mod fake {
             self.answer()
         }
         fn stream_window_bytes(&self) -> Option<usize> {
+            self.record("userfaultfd".into());
             (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
         }
         fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {

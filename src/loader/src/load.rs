@@ -400,14 +400,21 @@ fn choose_for<K: Kernel>(
     let mut extent = Extent::default();
     if depends {
         facts.window_bytes = offers.window_bytes(kernel);
-        extent = measure(kernel, request, file, format).map_err(of_source(format))?;
-        facts.memory = Some(Memory {
-            file: extent.file_bytes,
-            image: extent.image_bytes,
-            dictionary: extent.dictionary_bytes,
-            available: memory::available_bytes(kernel),
-            budget: offers.budget_bytes,
-        });
+        match measure(kernel, request, file, format) {
+            Ok(measured) => {
+                extent = measured;
+                facts.memory = Some(Memory {
+                    file: extent.file_bytes,
+                    image: extent.image_bytes,
+                    dictionary: extent.dictionary_bytes,
+                    available: memory::available_bytes(kernel),
+                    budget: offers.budget_bytes,
+                });
+            }
+            // What we cannot make out, the kernel may.
+            Err(_) if facts.wanted.is_none() && facts.can(LoadPath::FinitCompressed) => {}
+            Err(error) => return Err(of_source(format)(error)),
+        }
     }
     Ok((choose(&facts).map_err(Failure::Refusal)?, extent))
 }
@@ -791,6 +798,14 @@ mod tests {
             assert!(read.contains(&failure), "{failure:?}");
             assert!(fake.images.take().is_empty());
         }
+    }
+
+    #[test]
+    fn what_only_the_kernel_makes_out_is_left_to_it() {
+        let fake = Fake::default().with_file("/m.ko.xz", b"\xfd7zXZ\0").with_file("/sys/module/compression", b"xz\n");
+        assert_eq!(calls(&fake, c"/m.ko.xz").0, Ok(LoadPath::FinitCompressed));
+        let fake = Fake::default().with_file("/m.ko.xz", b"\xfd7zXZ\0");
+        assert_eq!(calls(&fake, c"/m.ko.xz").0, Err(Failure::Decode(DecodeError::Truncated)));
     }
 
     #[test]
