@@ -1,5 +1,5 @@
 //! xz (The .xz File Format 1.2) over xz4rust: streams one after another, each block with its checksum, in a dictionary
-//! that the caller provides. Of the checksums SHA-256 is left out, as in the kernel.
+//! that the caller provides. SHA-256 and the delta filter are left out, as in the kernel.
 
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
@@ -89,6 +89,7 @@ fn of(error: &XzError) -> DecodeError {
             DecodeError::Unsupported("its checksum is none of CRC32 and CRC64")
         }
         XzError::UnsupportedBcjFilter(_)
+        | XzError::DeltaFilterUnsupported
         | XzError::UnsupportedBlockHeaderOption
         | XzError::UnsupportedStreamHeaderOption
         | XzError::UnsupportedLzmaProperties(_) => DecodeError::Unsupported("an unknown filter or option"),
@@ -241,15 +242,15 @@ pub(crate) mod tests {
         let data = sample(100_000);
         use FilterType::*;
         for check in [CheckType::None, CheckType::Crc32, CheckType::Crc64] {
-            for filter in
-                [None, Some(BcjX86), Some(BcjArm), Some(BcjArmThumb), Some(BcjArm64), Some(BcjRiscv), Some(Delta)]
-            {
+            for filter in [None, Some(BcjX86), Some(BcjArm), Some(BcjArmThumb), Some(BcjArm64), Some(BcjRiscv)] {
                 let file = encode(&data, check, filter, Some(70_000));
                 for piece in [7, 1 << 14] {
                     assert!(decode_in(&file, piece) == Ok(data.clone()), "{check:?} {filter:?} {piece}");
                 }
             }
         }
+        let delta = encode(&data, CheckType::Crc32, Some(Delta), None);
+        assert_eq!(decode_in(&delta, 4096), Err(of(&XzError::DeltaFilterUnsupported)));
         let sha256 = encode(&data, CheckType::Sha256, None, None);
         assert_eq!(decode_in(&sha256, 4096), Err(of(&XzError::Sha256NotSupported)));
     }
