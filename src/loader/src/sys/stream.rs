@@ -202,9 +202,12 @@ impl Window {
 
 /// Length of a piece: [`PIECE_BYTES`], or a page where that is more.
 fn piece_bytes() -> usize {
+    const LARGEST_PAGE: usize = 64 << 10;
     // mprotect refuses an address that begins no page before it finds that there is nothing to do.
-    let begins_page = |address: &usize| call(nr::__NR_mprotect, [*address, 0, nr::PROT_NONE as usize]).is_ok();
-    [PIECE_BYTES, 64 << 10].into_iter().find(begins_page).unwrap_or(256 << 10)
+    match call(nr::__NR_mprotect, [PIECE_BYTES, 0, nr::PROT_NONE as usize]) {
+        Ok(_) => PIECE_BYTES,
+        Err(_) => LARGEST_PAGE,
+    }
 }
 
 fn anonymous(len: usize) -> Result<Region, Errno> {
