@@ -11,6 +11,7 @@ use modest_loader::explain;
 use modest_loader::kernel::read_small;
 use modest_loader::limits::PATH_BYTES;
 use modest_loader::manifest::OnError;
+use modest_loader::memory;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, HandOver, Options, Policy};
 use modest_loader::sys::{self, Linux, Reboot, StringArray};
@@ -41,6 +42,10 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let outcome = run::run(&Linux, &mut console, &options);
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
+    if let Some((peak, own)) = Some(()).filter(|()| console.wants(Level::Debug)).and_then(|()| memory::own_kib(&Linux))
+    {
+        console.line(Level::Debug, format_args!("memory: peak {peak} KiB, of its own {own} KiB"));
+    }
 
     #[cfg(feature = "panic-test")]
     assert!(!cmdline.has("modest.panic"), "as modest.panic asks for");

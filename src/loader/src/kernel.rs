@@ -4,6 +4,7 @@
 
 use core::ffi::CStr;
 
+use crate::decode::{DecodeError, Source};
 use crate::errno::Errno;
 
 /// What kind of file a descriptor is open on.
@@ -30,6 +31,17 @@ pub struct Stat {
     pub device: u64,
 }
 
+/// Why a module was not loaded from a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// The source failed, or is not as long as was said. The kernel never had the whole image.
+    Source(DecodeError),
+    /// No memory, or no process, for it. Likewise.
+    Memory(Errno),
+    /// The kernel refused the module, or its init did.
+    Module(Errno),
+}
+
 /// A kernel to load modules into.
 pub trait Kernel {
     /// An open file, closed when dropped.
@@ -51,6 +63,11 @@ pub trait Kernel {
     fn has_finit_module(&self) -> bool;
     /// Loads the module at `image` (init_module(2)).
     fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno>;
+    /// User memory that [`Kernel::stream_module`] takes besides its source; `None` where the kernel cannot do it.
+    fn stream_window_bytes(&self) -> Option<usize>;
+    /// Loads the module whose image of `len_bytes` is what `source` makes, piece by piece (init_module(2) on memory that
+    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end.
+    fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError>;
     /// Maps the first `len_bytes` of `file`, private (mmap(2)).
     fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;
     /// Fresh zeroed memory (mmap(2), anonymous).
@@ -101,7 +118,11 @@ pub mod fake {
         pub images: RefCell<Vec<Vec<u8>>>,
         clock: Cell<u64>,
         lacks_finit: bool,
+        lacks_userfaultfd: bool,
     }
+
+    /// What the fake window takes, and the piece in which it asks for the image.
+    pub const WINDOW_BYTES: usize = 48 << 10;
 
     /// An open file of [`Fake`].
     pub struct File {
@@ -125,6 +146,10 @@ pub mod fake {
         }
         pub fn without_finit(mut self) -> Self {
             self.lacks_finit = true;
+            self
+        }
+        pub fn without_userfaultfd(mut self) -> Self {
+            self.lacks_userfaultfd = true;
             self
         }
         /// What the next calls of finit_module and init_module return; success once these are used up.
@@ -181,6 +206,22 @@ pub mod fake {
             self.record(format!("init {:?}", params.to_str().unwrap()));
             self.images.borrow_mut().push(image.to_vec());
             self.answer()
+        }
+        fn stream_window_bytes(&self) -> Option<usize> {
+            self.record("userfaultfd".into());
+            (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
+        }
+        fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {
+            self.record(format!("stream {len_bytes} {:?}", params.to_str().unwrap()));
+            let mut image = vec![0; len_bytes];
+            for piece in image.chunks_mut(WINDOW_BYTES / 3) {
+                if source.read(piece).map_err(StreamError::Source)? != piece.len() {
+                    return Err(StreamError::Source(DecodeError::Length));
+                }
+            }
+            source.finish().map_err(StreamError::Source)?;
+            self.images.borrow_mut().push(image);
+            self.answer().map_err(StreamError::Module)
         }
         fn map(&self, file: &File, len_bytes: usize) -> Result<Vec<u8>, Errno> {
             self.record(format!("map {}", file.path));

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod lines;
 pub mod load;
 pub mod manifest;
+pub mod memory;
 pub mod name;
 pub mod report;
 pub mod resolve;

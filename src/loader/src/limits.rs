@@ -21,3 +21,22 @@ pub const READ_BYTES: usize = 4096;
 
 /// Depth of folders that emptying the initramfs walks into; kernel module trees have eight levels.
 pub const TREE_DEPTH: usize = 32;
+
+/// What the window grows and shrinks by; a page where that is more. Smaller pieces mean more faults (a 3 MB image has 200),
+/// larger ones more memory.
+pub const PIECE_BYTES: usize = 16 << 10;
+
+/// Pieces in memory at a time: the one being copied by the kernel, the one before it, which a copy routine may look at again,
+/// and the next, being made.
+pub const WINDOW_PIECES: usize = 3;
+
+/// Largest dictionary of an xz file where no budget allows more: that of `xz -6`. The kernel's build uses 1 MiB.
+pub const DICTIONARY_BYTES: u64 = 8 << 20;
+
+/// A machine counts as low on memory for a module when it has less available than this many times the image: loading takes
+/// up to twice the image in the kernel, and what comes after (firmware, file systems) about as much again.
+pub const LOW_MEMORY_IMAGES: u64 = 4;
+
+/// The image's length that a gzip file's last four bytes state is believed up to this many times the file's. Kernel modules
+/// compress to a third; sparse firmware in one may do better; a wrong length must not make the kernel allocate it.
+pub const GZIP_RATIO: u64 = 64;

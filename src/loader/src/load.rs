@@ -6,12 +6,13 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::decode::DecodeError;
+use crate::decode::{self, DecodeError, Source};
 use crate::errno::Errno;
 use crate::image::Format;
-use crate::kernel::{Kernel, read_full, read_small};
+use crate::kernel::{Kernel, StreamError, read_small};
+use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
+use crate::memory;
 use crate::name;
-use crate::text;
 
 /// A way to put a module into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub enum LoadPath {
     Finit,
     /// `finit_module` of a file in the format that the kernel decompresses itself. No user memory.
     FinitCompressed,
+    /// `init_module` of the image read or decoded piece by piece while the kernel copies it. User memory for the window and
+    /// the decoder, whatever the image's length.
+    Stream,
     /// `init_module` of a mapped plain file. Page cache only.
     Mmap,
     /// `init_module` of the image read or decoded into one region of exactly its size.
@@ -28,13 +32,15 @@ pub enum LoadPath {
 
 impl LoadPath {
     /// All paths.
-    pub const ALL: [LoadPath; 4] = [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Mmap, LoadPath::Buffer];
+    pub const ALL: [LoadPath; 5] =
+        [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Stream, LoadPath::Mmap, LoadPath::Buffer];
 
     /// As `@path=` names it.
     pub fn name(self) -> &'static str {
         match self {
             LoadPath::Finit => "finit",
             LoadPath::FinitCompressed => "finit-compressed",
+            LoadPath::Stream => "stream",
             LoadPath::Mmap => "mmap",
             LoadPath::Buffer => "buffer",
         }
@@ -63,19 +69,61 @@ pub struct Facts {
     pub has_finit: bool,
     /// The format that the kernel decompresses, by `/sys/module/compression`.
     pub kernel_decodes: Option<Format>,
-    /// What a path that needs memory would have; `None` while no such path was chosen.
+    /// User memory of the window; `None` where the kernel has no userfaultfd, or nobody asked.
+    pub window_bytes: Option<u64>,
+    /// What paths would need and have; `None` while the choice does not depend on it.
     pub memory: Option<Memory>,
 }
 
-/// What a path that holds the image in user memory needs and has, in bytes.
+/// What a path that takes user memory needs and has, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
+    /// Length of the file.
+    pub file: u64,
     /// Length of the image.
     pub image: u64,
+    /// The dictionary that the file's format wants besides the decoder's state.
+    pub dictionary: u64,
     /// MemAvailable of the machine; `None` where `/proc/meminfo` does not tell.
     pub available: Option<u64>,
     /// Ceiling on the loader's own memory.
     pub budget: Option<u64>,
+}
+
+impl Memory {
+    fn is_low(&self) -> bool {
+        let wanted = self.image.saturating_mul(LOW_MEMORY_IMAGES);
+        self.budget.is_some() || self.available.is_some_and(|available| available < wanted)
+    }
+
+    /// User memory of the decoder.
+    fn decoder(&self) -> u64 {
+        // A dictionary is touched only as far as the image fills it.
+        DECODER_BYTES.saturating_add(self.dictionary.min(self.image))
+    }
+
+    /// User memory of a path, the peak.
+    fn user(&self, path: LoadPath, window: u64) -> u64 {
+        match path {
+            LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap => 0,
+            LoadPath::Stream => self.decoder().saturating_add(window),
+            LoadPath::Buffer => self.decoder().saturating_add(self.image),
+        }
+    }
+
+    /// Memory of the machine while the module is loaded, the peak, but for the file itself: see `docs/memory.md`.
+    fn machine(&self, path: LoadPath, window: u64) -> u64 {
+        // What stays of the image is not known before it is decoded; half of it is usual.
+        let linked = self.image.saturating_add(self.image / 2);
+        match path {
+            LoadPath::FinitCompressed => {
+                // The kernel has a copy of the file, and a decoder and a dictionary of its own, all touched.
+                let decoding = self.file.saturating_add(self.image);
+                linked.max(decoding.saturating_add(KERNEL_DECODER_BYTES).saturating_add(self.dictionary))
+            }
+            path => linked.saturating_add(self.user(path, window)),
+        }
+    }
 }
 
 /// Why no path can be taken.
@@ -89,6 +137,8 @@ pub enum Refusal {
     OverBudget(u64, u64),
     /// Over the machine's free memory: needs, has.
     OverMemory(u64, u64),
+    /// The file's dictionary is over what is allowed without a budget.
+    Dictionary(u64),
 }
 
 impl fmt::Display for Refusal {
@@ -99,7 +149,7 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "compressed with {format}, which this build does not decode, and this kernel decodes {kernel}; \
-                     keep the module plain or in gzip"
+                     keep the module plain, or in gzip or xz"
                 )
             }
             Refusal::Unfit(path, format) => {
@@ -111,45 +161,83 @@ impl fmt::Display for Refusal {
             Refusal::OverMemory(needs, has) => {
                 write!(f, "needs {} KiB of memory, and the machine has {}", needs.div_ceil(1024), has / 1024)
             }
+            Refusal::Dictionary(needs) => write!(
+                f,
+                "its dictionary of {} KiB is over DICTIONARY_BYTES, {}; a larger @budget would allow it",
+                needs.div_ceil(1024),
+                DICTIONARY_BYTES / 1024
+            ),
         }
     }
 }
 
-/// User memory of the gzip decoder besides the image: [`crate::decode`]'s state, and its share of the stack.
+/// User memory of a decoder besides image and dictionary: [`crate::decode`]'s state, and its share of the stack.
 const DECODER_BYTES: u64 = 64 << 10;
+
+/// Likewise of a decoder in the kernel (zlib_inflate_workspacesize, struct xz_dec).
+const KERNEL_DECODER_BYTES: u64 = 48 << 10;
 
 /// Whether this build decodes `format` itself.
 fn decodes(format: Format) -> bool {
     match format {
         Format::Plain => true,
         Format::Gzip => cfg!(feature = "gzip"),
-        Format::Xz | Format::Zstd => false,
+        Format::Xz => cfg!(feature = "xz"),
+        Format::Zstd => false,
     }
 }
 
-/// The path for a module: finit where the kernel can, then what costs least memory.
+impl Facts {
+    fn can(&self, path: LoadPath) -> bool {
+        let plain = self.format == Format::Plain;
+        match path {
+            LoadPath::Finit => plain && self.has_finit,
+            LoadPath::FinitCompressed => !plain && self.has_finit && self.kernel_decodes == Some(self.format),
+            LoadPath::Stream => self.window_bytes.is_some() && decodes(self.format),
+            LoadPath::Mmap => plain,
+            LoadPath::Buffer => decodes(self.format),
+        }
+    }
+
+    /// Whether streaming costs this machine, which has little, less memory than `other`, and no more than it may.
+    fn saves(&self, other: LoadPath) -> bool {
+        let (Some(memory), Some(window)) = (self.memory, self.window_bytes) else { return false };
+        let fits = memory.budget.is_none_or(|budget| memory.user(LoadPath::Stream, window) <= budget);
+        let less = memory.machine(LoadPath::Stream, window) < memory.machine(other, window);
+        memory.is_low() && fits && (less || other == LoadPath::Mmap)
+    }
+
+    /// The path that no demand of the manifest changes.
+    fn automatic(&self) -> Option<LoadPath> {
+        let in_kernel = [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Mmap];
+        let path = in_kernel.into_iter().find(|path| self.can(*path));
+        match path {
+            // A file that is mapped stays in the page cache, which costs memory if the file is on a disk.
+            Some(path @ (LoadPath::FinitCompressed | LoadPath::Mmap))
+                if self.can(LoadPath::Stream) && self.saves(path) =>
+            {
+                Some(LoadPath::Stream)
+            }
+            None => [LoadPath::Stream, LoadPath::Buffer].into_iter().find(|path| self.can(*path)),
+            path => path,
+        }
+    }
+}
+
+/// The path for a module: finit where the kernel can, then what costs least memory on a machine that has little.
 pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
-    let plain = facts.format == Format::Plain;
-    let can = |path| match path {
-        LoadPath::Finit => plain && facts.has_finit,
-        LoadPath::FinitCompressed => !plain && facts.has_finit && facts.kernel_decodes == Some(facts.format),
-        LoadPath::Mmap => plain,
-        LoadPath::Buffer => decodes(facts.format),
-    };
     let path = match facts.wanted {
-        Some(path) if can(path) => path,
+        Some(path) if facts.can(path) => path,
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
-        None => LoadPath::ALL
-            .into_iter()
-            .find(|path| can(*path))
-            .ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes))?,
+        None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes))?,
     };
-    let (LoadPath::Buffer, Some(memory)) = (path, facts.memory) else { return Ok(path) };
-    let user = memory.image.saturating_add(DECODER_BYTES);
+    let (LoadPath::Stream | LoadPath::Buffer, Some(memory)) = (path, facts.memory) else { return Ok(path) };
+    let user = memory.user(path, facts.window_bytes.unwrap_or(0));
     // The kernel holds its own copy of the image while the user's is there.
     let machine = user.saturating_add(memory.image);
     match (memory.budget, memory.available) {
         (Some(has), _) if user > has => Err(Refusal::OverBudget(user, has)),
+        (None, _) if memory.dictionary > DICTIONARY_BYTES => Err(Refusal::Dictionary(memory.dictionary)),
         (_, Some(has)) if machine > has => Err(Refusal::OverMemory(machine, has)),
         _ => Ok(path),
     }
@@ -161,13 +249,15 @@ pub struct Offers {
     has_finit: bool,
     /// `None` until asked.
     kernel_decodes: Option<Option<Format>>,
+    /// Likewise.
+    window_bytes: Option<Option<u64>>,
     /// Ceiling on the loader's own memory in bytes.
     pub budget_bytes: Option<u64>,
 }
 
 impl Default for Offers {
     fn default() -> Self {
-        Offers { has_finit: true, kernel_decodes: None, budget_bytes: None }
+        Offers { has_finit: true, kernel_decodes: None, window_bytes: None, budget_bytes: None }
     }
 }
 
@@ -178,6 +268,10 @@ impl Offers {
             let name = read_small(kernel, c"/sys/module/compression", &mut buf).ok()?;
             [Format::Gzip, Format::Xz, Format::Zstd].into_iter().find(|f| f.name().as_bytes() == name)
         })
+    }
+
+    fn window_bytes<K: Kernel>(&mut self, kernel: &K) -> Option<u64> {
+        *self.window_bytes.get_or_insert_with(|| kernel.stream_window_bytes().map(|bytes| bytes as u64))
     }
 }
 
@@ -242,8 +336,8 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
     let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
     let mut format = if plain_by_name { Format::Plain } else { read_format(kernel, &file)? };
     loop {
-        let (path, image_bytes) = choose_for(kernel, offers, request, &file, format)?;
-        let refused = match attempt(kernel, request, &file, format, path, image_bytes) {
+        let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
+        let refused = match attempt(kernel, request, &file, format, path, extent) {
             Ok(()) => {
                 let stat = request.measure.then(|| kernel.stat(&file).ok()).flatten();
                 return Ok(Loaded { path, file_bytes: stat.map_or(0, |s| s.size_bytes) });
@@ -275,58 +369,105 @@ fn read_format<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Failure>
     Ok(Format::of(&magic[..len]))
 }
 
-/// The path, and the image's length if the path needs to know it.
+/// What a file holds, as far as a path needs to know it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extent {
+    file_bytes: u64,
+    image_bytes: u64,
+    /// Whether the image's length is only likely.
+    guessed: bool,
+    dictionary_bytes: u64,
+}
+
+/// The path, and what the file holds if the path needs to know it.
 fn choose_for<K: Kernel>(
     kernel: &K, offers: &mut Offers, request: &Request, file: &K::File, format: Format,
-) -> Result<(LoadPath, u64), Failure> {
+) -> Result<(LoadPath, Extent), Failure> {
+    let plain = format == Format::Plain;
     let mut facts = Facts {
         format,
         wanted: request.path,
         has_finit: offers.has_finit,
-        kernel_decodes: if format == Format::Plain { None } else { offers.kernel_decodes(kernel) },
+        kernel_decodes: if plain { None } else { offers.kernel_decodes(kernel) },
+        window_bytes: None,
         memory: None,
     };
-    let path = choose(&facts).map_err(Failure::Refusal)?;
-    if path != LoadPath::Buffer {
-        return Ok((path, 0));
+    // Which of them it is may depend on the machine's memory; for a plain file there is nothing better than finit.
+    let depends = match facts.wanted {
+        None => decodes(format) && !facts.can(LoadPath::Finit),
+        Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer) && decodes(format),
+    };
+    let mut extent = Extent::default();
+    if depends {
+        facts.window_bytes = offers.window_bytes(kernel);
+        match measure(kernel, request, file, format) {
+            Ok(measured) => {
+                extent = measured;
+                facts.memory = Some(Memory {
+                    file: extent.file_bytes,
+                    image: extent.image_bytes,
+                    dictionary: extent.dictionary_bytes,
+                    available: memory::available_bytes(kernel),
+                    budget: offers.budget_bytes,
+                });
+            }
+            // What we cannot make out, the kernel may.
+            Err(_) if facts.wanted.is_none() && facts.can(LoadPath::FinitCompressed) => {}
+            Err(error) => return Err(of_source(format)(error)),
+        }
     }
-    let image = image_bytes(kernel, request, file, format)?;
-    facts.memory = Some(Memory { image, available: available_bytes(kernel), budget: offers.budget_bytes });
-    Ok((choose(&facts).map_err(Failure::Refusal)?, image))
+    Ok((choose(&facts).map_err(Failure::Refusal)?, extent))
 }
 
-/// The image's length: what the manifest says, else the file's, else what decoding it once counts.
+/// A failure of what reads the file; for a plain file only reading can fail.
+fn of_source(format: Format) -> impl Fn(DecodeError) -> Failure {
+    move |error| match error {
+        DecodeError::Read(errno) if format == Format::Plain => Failure::Read(errno),
+        error => Failure::Decode(error),
+    }
+}
+
+/// What the file holds. The image's length is what the manifest says, else the file's own word for it, else what decoding it
+/// once counts.
 #[inline(never)]
-fn image_bytes<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: Format) -> Result<u64, Failure> {
+fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: Format) -> Result<Extent, DecodeError> {
+    let file_bytes = kernel.stat(file).map_err(DecodeError::Read)?.size_bytes;
+    let mut extent = Extent { file_bytes, image_bytes: file_bytes, ..Extent::default() };
+    #[cfg(feature = "xz")]
+    if format == Format::Xz {
+        extent.dictionary_bytes = decode::xz::dictionary_bytes(kernel, file)?;
+    }
     if let Some(size) = request.size_bytes {
-        return Ok(size);
+        extent.image_bytes = size;
+        return Ok(extent);
     }
     match format {
-        Format::Plain => Ok(kernel.stat(file).map_err(Failure::Read)?.size_bytes),
         #[cfg(feature = "gzip")]
-        Format::Gzip => crate::decode::gzip::Gzip::new(kernel, file).count().map_err(Failure::Decode),
-        _ => unreachable_format(format),
+        Format::Gzip => match decode::gzip::stated_bytes(kernel, file, file_bytes) {
+            Some(stated) => (extent.image_bytes, extent.guessed) = (stated, true),
+            None => extent.image_bytes = count(kernel, file)?,
+        },
+        #[cfg(feature = "xz")]
+        Format::Xz => extent.image_bytes = decode::xz::image_bytes(kernel, file, file_bytes)?,
+        _ => {}
     }
+    Ok(extent)
 }
 
-/// `choose` lets no format through that this build does not decode.
-fn unreachable_format<T>(format: Format) -> Result<T, Failure> {
-    Err(Failure::Refusal(Refusal::Unfit(LoadPath::Buffer, format)))
-}
-
-/// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
-fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
-    let mut buf = [0; 256];
-    let text = core::str::from_utf8(read_small(kernel, c"/proc/meminfo", &mut buf).ok()?).ok()?;
-    let field = |name: &str| {
-        let line = text::fields(text, b'\n').find_map(|line| line.strip_prefix(name))?;
-        text::number(line.trim_ascii().strip_suffix("kB")?.trim_ascii())
-    };
-    Some(field("MemAvailable:").or_else(|| field("MemFree:"))? << 10)
+/// The image's length by decoding a gzip file once; of no other format is it guessed.
+#[inline(never)]
+fn count<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
+    #[cfg(feature = "gzip")]
+    return decode::gzip::Gzip::new(kernel, file).count();
+    #[cfg(not(feature = "gzip"))]
+    {
+        let _ = (kernel, file);
+        Ok(0)
+    }
 }
 
 fn attempt<K: Kernel>(
-    kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, image_bytes: u64,
+    kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
     match path {
         LoadPath::Finit => kernel.finit_module(file, request.params, request.flags).map_err(Failure::Kernel),
@@ -342,39 +483,81 @@ fn attempt<K: Kernel>(
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
             kernel.init_module(region.as_ref(), request.params).map_err(Failure::Kernel)
         }
-        LoadPath::Buffer => buffer(kernel, request, file, format, image_bytes),
+        LoadPath::Stream | LoadPath::Buffer => match decoded(kernel, request, file, format, path, extent) {
+            // The kernel never had the whole image, so nothing of it ran.
+            Err(Failure::Decode(DecodeError::Length)) if extent.guessed => {
+                let image_bytes = count(kernel, file).map_err(Failure::Decode)?;
+                decoded(kernel, request, file, format, path, Extent { image_bytes, ..extent })
+            }
+            result => result,
+        },
     }
 }
 
-// Kept out of line: the decoder's 47 KB of stack are touched only here.
-#[inline(never)]
-fn buffer<K: Kernel>(
-    kernel: &K, request: &Request, file: &K::File, format: Format, image_bytes: u64,
+/// Loads by a path on which the image is read or decoded here.
+fn decoded<K: Kernel>(
+    kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
-    let len_bytes = usize::try_from(image_bytes).map_err(|_| Failure::Memory(Errno::EFBIG))?;
+    let len_bytes = usize::try_from(extent.image_bytes).map_err(|_| Failure::Memory(Errno::EFBIG))?;
     if len_bytes == 0 {
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
+    with_source(kernel, file, format, extent, &mut |source| match path {
+        LoadPath::Stream => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
+            StreamError::Source(error) => of_source(format)(error),
+            StreamError::Memory(errno) => Failure::Memory(errno),
+            StreamError::Module(errno) => Failure::Kernel(errno),
+        }),
+        _ => buffer(kernel, request, format, len_bytes, source),
+    })
+}
+
+fn buffer<K: Kernel>(
+    kernel: &K, request: &Request, format: Format, len_bytes: usize, source: &mut dyn Source,
+) -> Result<(), Failure> {
     let mut region = kernel.allocate(len_bytes).map_err(Failure::Memory)?;
     let image = &mut region.as_mut()[..len_bytes];
-    let filled = match format {
-        Format::Plain => read_full(kernel, file, image).map_err(Failure::Read)?.len(),
-        #[cfg(feature = "gzip")]
-        Format::Gzip => {
-            let mut gzip = crate::decode::gzip::Gzip::new(kernel, file);
-            let filled = gzip.read(image).map_err(Failure::Decode)?;
-            // Reads to the end, where the checksum is; an image longer than was said is as wrong as a shorter one.
-            if gzip.count().map_err(Failure::Decode)? != 0 {
-                return Err(Failure::Decode(DecodeError::Length));
-            }
-            filled
-        }
-        _ => return unreachable_format(format),
-    };
-    if filled != len_bytes {
-        return Err(Failure::Decode(DecodeError::Length));
+    match source.read(image).map_err(of_source(format))? {
+        n if n == len_bytes => source.finish().map_err(of_source(format))?,
+        _ => return Err(Failure::Decode(DecodeError::Length)),
     }
     kernel.init_module(image, request.params).map_err(Failure::Kernel)
+}
+
+type Sink<'s> = &'s mut dyn FnMut(&mut dyn Source) -> Result<(), Failure>;
+
+/// Gives `sink` the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
+fn with_source<K: Kernel>(
+    kernel: &K, file: &K::File, format: Format, extent: Extent, sink: Sink,
+) -> Result<(), Failure> {
+    #[cfg(not(feature = "xz"))]
+    let _ = extent;
+    match format {
+        Format::Plain => sink(&mut decode::Plain::new(kernel, file)),
+        #[cfg(feature = "gzip")]
+        Format::Gzip => with_gzip(kernel, file, sink),
+        #[cfg(feature = "xz")]
+        Format::Xz => {
+            let dictionary_bytes =
+                usize::try_from(extent.dictionary_bytes).map_err(|_| Failure::Memory(Errno::ENOMEM))?;
+            let mut dictionary = kernel.allocate(dictionary_bytes).map_err(Failure::Memory)?;
+            with_xz(kernel, file, dictionary.as_mut(), sink)
+        }
+        // `choose` lets no format through that this build does not decode.
+        _ => Err(Failure::Refusal(Refusal::NoDecoder(format, None))),
+    }
+}
+
+#[cfg(feature = "gzip")]
+#[inline(never)]
+fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, sink: Sink) -> Result<(), Failure> {
+    sink(&mut decode::gzip::Gzip::new(kernel, file))
+}
+
+#[cfg(feature = "xz")]
+#[inline(never)]
+fn with_xz<K: Kernel>(kernel: &K, file: &K::File, dictionary: &mut [u8], sink: Sink) -> Result<(), Failure> {
+    sink(&mut decode::xz::Xz::new(kernel, file, dictionary))
 }
 
 #[cfg(test)]
@@ -383,42 +566,90 @@ mod tests {
     use crate::kernel::fake::Fake;
     use std::io::Write;
 
-    const PLAIN: Facts =
-        Facts { format: Format::Plain, wanted: None, has_finit: true, kernel_decodes: None, memory: None };
+    const PLAIN: Facts = Facts {
+        format: Format::Plain,
+        wanted: None,
+        has_finit: true,
+        kernel_decodes: None,
+        window_bytes: None,
+        memory: None,
+    };
 
     #[test]
     fn the_choice_case_by_case() {
         use Format::*;
         use LoadPath::*;
-        let roomy = Some(Memory { image: 1 << 20, available: Some(64 << 20), budget: None });
-        let tight = Some(Memory { image: 1 << 20, available: Some(2 << 20), budget: None });
-        let ceiling = |budget| Some(Memory { image: 1 << 20, available: Some(64 << 20), budget: Some(budget) });
+        const MIB: u64 = 1 << 20;
+        let has = |available, budget| {
+            Some(Memory { file: MIB / 4, image: MIB, dictionary: 0, available: Some(available), budget })
+        };
+        let (roomy, low, tight) = (has(64 * MIB, None), has(3 * MIB, None), has(MIB + 9, None));
+        let ceiling = |budget| has(64 * MIB, Some(budget));
         let old = Facts { has_finit: false, ..PLAIN };
+        let old_streams = Facts { window_bytes: Some(48 << 10), ..old };
         let gz = Facts { format: Gzip, ..PLAIN };
-        let xz = Facts { format: Xz, ..PLAIN };
-        let needs = (1 << 20) + DECODER_BYTES;
+        let gz_streams = Facts { window_bytes: Some(48 << 10), ..gz };
+        let gz_kernel = Facts { kernel_decodes: Some(Gzip), ..gz_streams };
+        let zst = Facts { format: Zstd, ..PLAIN };
+        let xz_of = |file, image, available, budget| Facts {
+            format: Xz,
+            memory: Some(Memory { file, image, dictionary: MIB, available: Some(available), budget }),
+            ..gz_streams
+        };
+        let xz = xz_of(MIB, 4 * MIB, 64 * MIB, None);
+        let small_xz = xz_of(30 << 10, 100 << 10, 380 << 10, None);
+        let in_kernel = |facts| Facts { kernel_decodes: Some(Xz), ..facts };
+        let vast_xz = |budget| {
+            let memory = xz.memory.map(|memory| Memory { dictionary: 64 * MIB, budget, ..memory });
+            Facts { memory, ..xz }
+        };
+        let (buffer, stream) = (MIB + DECODER_BYTES, (48 << 10) + DECODER_BYTES);
         let cases = [
             (PLAIN, Ok(Finit)),
+            (Facts { memory: low, window_bytes: Some(1), ..PLAIN }, Ok(Finit)),
             (old, Ok(Mmap)),
+            (Facts { memory: low, ..old }, Ok(Mmap)),
+            (Facts { memory: roomy, ..old_streams }, Ok(Mmap)),
+            (Facts { memory: low, ..old_streams }, Ok(Stream)),
+            (Facts { memory: ceiling(stream), ..old_streams }, Ok(Stream)),
+            (Facts { memory: ceiling(stream - 1), ..old_streams }, Ok(Mmap)),
             (Facts { wanted: Some(Mmap), ..PLAIN }, Ok(Mmap)),
             (Facts { wanted: Some(Buffer), ..PLAIN }, Ok(Buffer)),
+            (Facts { wanted: Some(Stream), window_bytes: Some(1), ..PLAIN }, Ok(Stream)),
+            (Facts { wanted: Some(Stream), ..PLAIN }, Err(Refusal::Unfit(Stream, Plain))),
             (Facts { wanted: Some(Finit), ..old }, Err(Refusal::Unfit(Finit, Plain))),
             (Facts { wanted: Some(FinitCompressed), ..PLAIN }, Err(Refusal::Unfit(FinitCompressed, Plain))),
             (gz, Ok(Buffer)),
-            (Facts { kernel_decodes: Some(Gzip), ..gz }, Ok(FinitCompressed)),
-            (Facts { kernel_decodes: Some(Gzip), has_finit: false, ..gz }, Ok(Buffer)),
-            (Facts { kernel_decodes: Some(Xz), ..gz }, Ok(Buffer)),
+            (gz_streams, Ok(Stream)),
+            (gz_kernel, Ok(FinitCompressed)),
+            (Facts { memory: roomy, ..gz_kernel }, Ok(FinitCompressed)),
+            // Half of the image stays in the kernel: more than the file and its decoder's workspace.
+            (Facts { memory: low, ..gz_kernel }, Ok(FinitCompressed)),
+            (Facts { has_finit: false, ..gz_kernel }, Ok(Stream)),
+            (Facts { kernel_decodes: Some(Xz), ..gz_streams }, Ok(Stream)),
             (Facts { wanted: Some(Mmap), ..gz }, Err(Refusal::Unfit(Mmap, Gzip))),
             (Facts { wanted: Some(Finit), ..gz }, Err(Refusal::Unfit(Finit, Gzip))),
-            (Facts { wanted: Some(Buffer), kernel_decodes: Some(Gzip), ..gz }, Ok(Buffer)),
+            (Facts { wanted: Some(Buffer), ..gz_kernel }, Ok(Buffer)),
+            (Facts { wanted: Some(Stream), ..gz_kernel }, Ok(Stream)),
             (Facts { memory: roomy, ..gz }, Ok(Buffer)),
-            (Facts { memory: tight, ..gz }, Err(Refusal::OverMemory(needs + (1 << 20), 2 << 20))),
-            (Facts { memory: ceiling(1 << 20), ..gz }, Err(Refusal::OverBudget(needs, 1 << 20))),
-            (Facts { memory: ceiling(needs), ..gz }, Ok(Buffer)),
-            (xz, Err(Refusal::NoDecoder(Xz, None))),
-            (Facts { kernel_decodes: Some(Xz), ..xz }, Ok(FinitCompressed)),
-            (Facts { kernel_decodes: Some(Gzip), ..xz }, Err(Refusal::NoDecoder(Xz, Some(Gzip)))),
-            (Facts { format: Zstd, kernel_decodes: Some(Zstd), ..PLAIN }, Ok(FinitCompressed)),
+            (Facts { memory: tight, ..gz }, Err(Refusal::OverMemory(buffer + MIB, MIB + 9))),
+            (Facts { memory: tight, ..gz_streams }, Err(Refusal::OverMemory(stream + MIB, MIB + 9))),
+            (Facts { memory: ceiling(MIB), ..gz }, Err(Refusal::OverBudget(buffer, MIB))),
+            (Facts { memory: ceiling(buffer), ..gz }, Ok(Buffer)),
+            (Facts { memory: ceiling(stream), ..gz_streams }, Ok(Stream)),
+            (Facts { memory: ceiling(9), ..gz_streams }, Err(Refusal::OverBudget(stream, 9))),
+            (xz, Ok(Stream)),
+            (in_kernel(xz), Ok(FinitCompressed)),
+            // The kernel's dictionary is larger than the whole image.
+            (in_kernel(small_xz), Ok(Stream)),
+            (in_kernel(xz_of(30 << 10, 100 << 10, 64 * MIB, Some(MIB))), Ok(Stream)),
+            (in_kernel(xz_of(30 << 10, 100 << 10, 64 * MIB, Some(9))), Ok(FinitCompressed)),
+            (in_kernel(xz_of(30 << 10, 100 << 10, 64 * MIB, None)), Ok(FinitCompressed)),
+            (vast_xz(None), Err(Refusal::Dictionary(64 * MIB))),
+            (vast_xz(Some(64 * MIB)), Ok(Stream)),
+            (zst, Err(Refusal::NoDecoder(Zstd, None))),
+            (Facts { kernel_decodes: Some(Gzip), ..zst }, Err(Refusal::NoDecoder(Zstd, Some(Gzip)))),
+            (Facts { kernel_decodes: Some(Zstd), ..zst }, Ok(FinitCompressed)),
         ];
         for (facts, want) in cases {
             assert_eq!(choose(&facts), want, "{facts:?}");
@@ -480,47 +711,139 @@ mod tests {
     #[test]
     fn a_compressed_file_with_a_plain_name_is_known_by_its_magic() {
         let fake = Fake::default().with_file("/m.ko", &gzip(b"\x7fELF image")).answering(&[Err(Errno::ENOEXEC)]);
-        assert_eq!(calls(&fake, c"/m.ko").0, Ok(LoadPath::Buffer));
+        assert_eq!(calls(&fake, c"/m.ko").0, Ok(LoadPath::Stream));
         assert_eq!(fake.images.take(), [b"\x7fELF image"]);
         let fake = Fake::default().with_file("/m.ko.gz", b"\x7fELF");
         assert_eq!(calls(&fake, c"/m.ko.gz").0, Ok(LoadPath::Finit));
     }
 
+    /// The formats that are decoded here, and a file of each.
+    fn files(image: &[u8]) -> [(&'static CStr, Vec<u8>); 3] {
+        use crate::decode::xz::tests::xz;
+        [(c"/m.ko", image.to_vec()), (c"/m.ko.gz", gzip(image)), (c"/m.ko.xz", xz(image))]
+    }
+
+    const DECODED: [LoadPath; 2] = [LoadPath::Stream, LoadPath::Buffer];
+
+    fn decoding(file: &CStr, path: LoadPath) -> Request<'_> {
+        Request { path: Some(path), ..request(file) }
+    }
+
     #[test]
-    fn gzip_is_decoded_whole_or_not_loaded() {
+    fn an_image_is_decoded_whole_or_not_loaded() {
         let image: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
-        let good = gzip(&image);
-        let fake = Fake::default().with_file("/m.ko.gz", &good);
-        assert_eq!(calls(&fake, c"/m.ko.gz").0, Ok(LoadPath::Buffer));
-        assert!(fake.images.take() == [image.clone()]);
-        for size_bytes in [image.len() as u64 - 1, image.len() as u64 + 1, 1] {
-            let request = Request { size_bytes: Some(size_bytes), ..request(c"/m.ko.gz") };
-            let result = load(&fake, &mut Offers::default(), &request);
-            assert_eq!(result, Err(Failure::Decode(DecodeError::Length)), "said {size_bytes}");
+        for (file, good) in files(&image) {
+            for path in DECODED {
+                let fake = Fake::default().with_file(file.to_str().unwrap(), &good).reading_at_most(5000);
+                let request = decoding(file, path);
+                assert_eq!(load(&fake, &mut Offers::default(), &request).map(|l| l.path), Ok(path), "{file:?}");
+                assert!(fake.images.take() == [image.clone()]);
+                for size_bytes in [image.len() as u64 - 1, image.len() as u64 + 1, 1] {
+                    let request = Request { size_bytes: Some(size_bytes), ..request };
+                    let result = load(&fake, &mut Offers::default(), &request);
+                    assert_eq!(result, Err(Failure::Decode(DecodeError::Length)), "said {size_bytes}");
+                }
+                assert!(fake.images.take().is_empty());
+            }
         }
-        let mut bad = good;
-        let crc_at = bad.len() - 6;
-        bad[crc_at] ^= 4;
+    }
+
+    #[test]
+    fn a_wrong_checksum_at_the_end_loads_nothing() {
+        let image: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+        let [_, (gz, mut gz_bad), (xz, mut xz_bad)] = files(&image);
+        let crc_at = gz_bad.len() - 6;
+        gz_bad[crc_at] ^= 4;
+        // Before the footer, an index of one record with its CRC; before that, the block's CRC.
+        let crc_at = xz_bad.len() - 12 - 4 * (1 + xz_bad[xz_bad.len() - 8] as usize) - 1;
+        xz_bad[crc_at] ^= 4;
+        for (file, bad) in [(gz, gz_bad), (xz, xz_bad)] {
+            for path in DECODED {
+                let fake = Fake::default().with_file(file.to_str().unwrap(), &bad);
+                let result = load(&fake, &mut Offers::default(), &decoding(file, path));
+                assert_eq!(result, Err(Failure::Decode(DecodeError::Checksum)), "{file:?}");
+                assert!(fake.images.take().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_gzip_file_whose_end_misleads_is_counted() {
+        let image = [vec![1; 100_000], vec![2; 50_000]].concat();
+        let (a, b) = (gzip(&image[..100_000]), gzip(&image[100_000..]));
+        for file in [[&a[..], &b].concat(), [&a[..], &b, &[0; 100]].concat(), gzip(&vec![0; 1 << 20])] {
+            for path in DECODED {
+                let fake = Fake::default().with_file("/m.ko.gz", &file);
+                let loaded = load(&fake, &mut Offers::default(), &decoding(c"/m.ko.gz", path));
+                assert_eq!(loaded.map(|l| l.path), Ok(path));
+                let images = fake.images.take();
+                assert!(images == [image.clone()] || images == [vec![0; 1 << 20]]);
+            }
+        }
+        let mut bad = a;
+        let len_at = bad.len() - 3;
+        bad[len_at] ^= 1;
         let fake = Fake::default().with_file("/m.ko.gz", &bad);
-        assert_eq!(calls(&fake, c"/m.ko.gz").0, Err(Failure::Decode(DecodeError::Checksum)));
+        assert_eq!(calls(&fake, c"/m.ko.gz").0, Err(Failure::Decode(DecodeError::Length)));
         assert!(fake.images.take().is_empty());
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_on_is_the_cause() {
+        for (file, good) in files(&[7; 100_000]) {
+            let name = file.to_str().unwrap();
+            let fake = Fake::default().with_file(name, &good).failing_read_after(good.len() / 2, Errno::EIO);
+            let failure = load(&fake, &mut Offers::default(), &decoding(file, LoadPath::Stream)).unwrap_err();
+            let read = [Failure::Read(Errno::EIO), Failure::Decode(DecodeError::Read(Errno::EIO))];
+            assert!(read.contains(&failure), "{failure:?}");
+            assert!(fake.images.take().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_only_the_kernel_makes_out_is_left_to_it() {
+        let fake = Fake::default().with_file("/m.ko.xz", b"\xfd7zXZ\0").with_file("/sys/module/compression", b"xz\n");
+        assert_eq!(calls(&fake, c"/m.ko.xz").0, Ok(LoadPath::FinitCompressed));
+        let fake = Fake::default().with_file("/m.ko.xz", b"\xfd7zXZ\0");
+        assert_eq!(calls(&fake, c"/m.ko.xz").0, Err(Failure::Decode(DecodeError::Truncated)));
+    }
+
+    #[test]
+    fn without_userfaultfd_the_image_is_held_whole() {
+        for (file, good) in &files(b"\x7fELF image")[1..] {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), good).without_userfaultfd();
+            assert_eq!(calls(&fake, file).0, Ok(LoadPath::Buffer));
+            assert_eq!(fake.images.take(), [b"\x7fELF image"]);
+            let result = load(&fake, &mut Offers::default(), &decoding(file, LoadPath::Stream));
+            assert!(matches!(result, Err(Failure::Refusal(Refusal::Unfit(LoadPath::Stream, _)))), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_modules_own_is_not_retried_after_streaming() {
+        for errno in [Errno::ENODEV, Errno::ENOEXEC, Errno::EFAULT, Errno::ENOSYS] {
+            let fake = Fake::default().with_file("/m.ko.gz", &gzip(b"\x7fELF")).answering(&[Err(errno)]);
+            let (result, calls) = calls(&fake, c"/m.ko.gz");
+            assert_eq!(result, Err(Failure::Kernel(errno)));
+            assert_eq!(calls.iter().filter(|c| c.contains("stream")).count(), 1, "{calls:?}");
+        }
+    }
+
+    #[test]
     fn the_budget_refuses_with_figures() {
-        let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20]));
+        let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20])).without_userfaultfd();
         let mut offers = Offers { budget_bytes: Some(512 << 10), ..Offers::default() };
         let failure = load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap_err();
         let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
         assert_eq!(refusal.to_string(), "needs 1088 KiB of memory, and @budget allows 512");
         assert!(fake.images.take().is_empty());
-    }
-
-    #[test]
-    fn the_machines_memory_is_read() {
-        let meminfo = "MemTotal:          10052 kB\nMemFree:            5872 kB\nMemAvailable:       6100 kB\n";
-        let fake = Fake::default().with_file("/proc/meminfo", meminfo.as_bytes());
-        assert_eq!(available_bytes(&fake), Some(6100 << 10));
-        assert_eq!(available_bytes(&Fake::default()), None);
+        // What the window saves is enough.
+        let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20]));
+        let mut offers = Offers { budget_bytes: Some(112 << 10), ..Offers::default() };
+        assert_eq!(load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap().path, LoadPath::Stream);
+        let mut offers = Offers { budget_bytes: Some(111 << 10), ..Offers::default() };
+        let failure = load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap_err();
+        let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
+        assert_eq!(refusal.to_string(), "needs 112 KiB of memory, and @budget allows 111");
     }
 }

@@ -115,7 +115,7 @@ impl fmt::Display for Problem<'_> {
             Problem::NotAPath(word) => write!(f, "{word} is not a path; expected one that begins with /"),
             Problem::NotASize(word) => write!(f, "{word} is not a size; expected bytes, or a number with K, M or G"),
             Problem::NotALoadPath(word) => {
-                write!(f, "{word} is not a load path; expected finit, finit-compressed, mmap or buffer")
+                write!(f, "{word} is not a load path; expected finit, finit-compressed, stream, mmap or buffer")
             }
             Problem::NotAPolicy(word) => {
                 write!(f, "{word} is not a policy; expected continue, stop, reboot or exec PATH")

@@ -4,8 +4,9 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
 use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
 
-use super::{DecodeError, Input};
+use super::{DecodeError, Input, Source, read_exact_at};
 use crate::kernel::Kernel;
+use crate::limits::GZIP_RATIO;
 
 /// A gzip file being decoded. 48 KB: a 32 KiB window, the inflater's 10.5 KB, a page of input.
 pub struct Gzip<'k, K: Kernel> {
@@ -41,23 +42,6 @@ impl<'k, K: Kernel> Gzip<'k, K> {
             len_bytes: 0,
             member: Member::Before,
         }
-    }
-
-    /// Fills `out` from its start as far as the image reaches: the number of bytes, less than `out` only at the end.
-    /// Nothing after a wrong checksum or length is handed out, but the bytes before it may have been.
-    pub fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
-        let mut filled = 0;
-        while filled < out.len() {
-            if self.taken < self.made {
-                let n = (self.made - self.taken).min(out.len() - filled);
-                out[filled..filled + n].copy_from_slice(&self.window[self.taken..self.taken + n]);
-                self.taken += n;
-                filled += n;
-            } else if !self.step()? {
-                break;
-            }
-        }
-        Ok(filled)
     }
 
     /// How many bytes are left in the image, found by decoding them.
@@ -156,6 +140,31 @@ impl<'k, K: Kernel> Gzip<'k, K> {
     }
 }
 
+impl<K: Kernel> Source for Gzip<'_, K> {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            if self.taken < self.made {
+                let n = (self.made - self.taken).min(out.len() - filled);
+                out[filled..filled + n].copy_from_slice(&self.window[self.taken..self.taken + n]);
+                self.taken += n;
+                filled += n;
+            } else if !self.step()? {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// The image's length as the end of the file states it, for a file of one member and less than 4 GiB: worth a try.
+pub fn stated_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Option<u64> {
+    let mut last = [0; 4];
+    read_exact_at(kernel, file, &mut last, file_bytes.checked_sub(4)?).ok()?;
+    let stated = u64::from(u32::from_le_bytes(last));
+    (stated > 0 && stated <= file_bytes.saturating_mul(GZIP_RATIO)).then_some(stated)
+}
+
 /// The CRC of IEEE 802.3, reflected, a byte at a time. The table is made when it is needed: it is ten times its maker.
 struct Crc {
     table: [u32; 256],
@@ -179,7 +188,7 @@ impl Crc {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
     use proptest::prelude::*;
@@ -209,7 +218,7 @@ mod tests {
     }
 
     /// Bytes that compress as code does: somewhat.
-    fn sample(len: usize) -> Vec<u8> {
+    pub(crate) fn sample(len: usize) -> Vec<u8> {
         let mut state = 1u32;
         (0..len)
             .map(|i| {

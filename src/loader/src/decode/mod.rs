@@ -8,6 +8,65 @@ use crate::limits::READ_BYTES;
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
+#[cfg(feature = "xz")]
+pub mod xz;
+
+/// An image handed out in pieces, from its start.
+pub trait Source {
+    /// Fills `out` from its start as far as the image reaches: the number of bytes, less than `out` only at the end. Then
+    /// every checksum was right; before, bytes may have been handed out that one behind them does not match.
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError>;
+
+    /// Makes sure that the image ends here and that every checksum is right.
+    fn finish(&mut self) -> Result<(), DecodeError> {
+        match self.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(DecodeError::Length),
+        }
+    }
+}
+
+/// A file that is the image.
+pub struct Plain<'k, K: Kernel> {
+    kernel: &'k K,
+    file: &'k K::File,
+    offset: u64,
+}
+
+impl<'k, K: Kernel> Plain<'k, K> {
+    /// Starts at the start of the file.
+    pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
+        Plain { kernel, file, offset: 0 }
+    }
+}
+
+impl<K: Kernel> Source for Plain<'_, K> {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
+        let filled = read_full_at(self.kernel, self.file, out, self.offset)?;
+        self.offset += filled as u64;
+        Ok(filled)
+    }
+}
+
+/// Reads from `offset` until `buf` is full or the file ends: the number of bytes.
+fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, DecodeError> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match kernel.read_at(file, &mut buf[filled..], offset + filled as u64).map_err(DecodeError::Read)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+/// Fills `buf` from `offset`.
+pub fn read_exact_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<(), DecodeError> {
+    match read_full_at(kernel, file, buf, offset)? {
+        n if n == buf.len() => Ok(()),
+        _ => Err(DecodeError::Truncated),
+    }
+}
 
 /// Why a compressed file did not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +79,10 @@ pub enum DecodeError {
     Corrupt(&'static str),
     /// The data does not match the checksum behind it.
     Checksum,
-    /// The data is not as long as the length behind it says.
+    /// The data is not as long as its file says, or as the manifest does.
     Length,
+    /// It uses what this decoder does not know; the text says what.
+    Unsupported(&'static str),
 }
 
 impl fmt::Display for DecodeError {
@@ -31,7 +92,8 @@ impl fmt::Display for DecodeError {
             DecodeError::Truncated => f.write_str("the compressed file ends too early"),
             DecodeError::Corrupt(what) => write!(f, "the compressed file is corrupt: {what}"),
             DecodeError::Checksum => f.write_str("the compressed file is corrupt: its checksum does not match"),
-            DecodeError::Length => f.write_str("the compressed file is corrupt: its length does not match"),
+            DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
+            DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),
         }
     }
 }
@@ -50,7 +112,12 @@ pub struct Input<'k, K: Kernel> {
 impl<'k, K: Kernel> Input<'k, K> {
     /// Reads from the start of the file, wherever its position is.
     pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
-        Input { kernel, file, offset: 0, buf: [0; READ_BYTES], start: 0, end: 0 }
+        Self::from(kernel, file, 0)
+    }
+
+    /// Reads from `offset` on.
+    pub fn from(kernel: &'k K, file: &'k K::File, offset: u64) -> Self {
+        Input { kernel, file, offset, buf: [0; READ_BYTES], start: 0, end: 0 }
     }
 
     /// What has been read and not consumed; reads on when that is nothing. Empty at the end of the file.

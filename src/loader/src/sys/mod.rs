@@ -10,14 +10,17 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 
 use linux_raw_sys::general as nr;
 
+use crate::decode::Source;
 use crate::errno::Errno;
-use crate::kernel::{FileKind, Kernel, Stat};
+use crate::kernel::{FileKind, Kernel, Stat, StreamError};
 
 #[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
 #[cfg_attr(target_arch = "riscv64", path = "arch/riscv64.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 mod arch;
+
+mod stream;
 
 #[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
 compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_64");
@@ -96,7 +99,11 @@ fn call3(number: u32, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
 #[inline(never)]
 fn call6(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: private to this file, whose functions pass pointers and lengths of live, correctly typed memory.
-    let result = unsafe { arch::syscall(number, args) };
+    result(unsafe { arch::syscall(number, args) })
+}
+
+/// What a system call returned.
+fn result(result: usize) -> Result<usize, Errno> {
     // The last page of addresses is never valid: the kernel returns -errno there.
     match (result as isize).wrapping_neg() {
         errno @ 1..=4095 => Err(Errno(errno as usize)),
@@ -426,6 +433,14 @@ impl Kernel for Linux {
 
     fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
         init_module(image, params)
+    }
+
+    fn stream_window_bytes(&self) -> Option<usize> {
+        stream::window_bytes()
+    }
+
+    fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {
+        stream::stream(len_bytes, source, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
     }
 
     fn map(&self, file: &Fd, len_bytes: usize) -> Result<Region, Errno> {

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use linux_raw_sys::general as nr;
 
+use super::stream::ChildCall;
+
 pub use linux_raw_sys::general::stat as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat;
 pub const MMAP: u32 = nr::__NR_mmap;
@@ -22,6 +24,32 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     unsafe {
         asm!("svc 0", in("x8") number, inlateout("x0") a[0] => result, in("x1") a[1], in("x2") a[2],
              in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack, preserves_flags))
+    }
+    result
+}
+
+/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
+/// uses no stack, so that it needs none of its own. The child's process id.
+///
+/// # Safety
+/// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
+#[inline(never)]
+pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) -> usize {
+    let result;
+    // SAFETY: in this process, as for `syscall`; the child touches nothing but `call` and what its call is given.
+    unsafe {
+        asm!("svc 0",               // clone
+             "cbnz x0, 2f",         // not the child
+             "ldp x8, x0, [x9]",    // number and arguments
+             "ldp x1, x2, [x9, 16]",
+             "svc 0",
+             "str x0, [x9, 32]",    // result
+             "mov x8, {exit}",
+             "mov x0, 0",
+             "svc 0",               // never returns
+             "2:",
+             exit = const nr::__NR_exit, in("x8") clone, inlateout("x0") flags => result, in("x1") 0, in("x9") call,
+             options(nostack))
     }
     result
 }

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use linux_raw_sys::general as nr;
 
+use super::stream::ChildCall;
+
 pub use linux_raw_sys::general::stat64 as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat64;
 pub const MMAP: u32 = nr::__NR_mmap2;
@@ -24,6 +26,39 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
         asm!("mov {kept}, r7", "mov r7, {number}", "svc 0", "mov r7, {kept}",
              number = in(reg) number, kept = out(reg) _, inlateout("r0") a[0] => result, in("r1") a[1], in("r2") a[2],
              in("r3") a[3], in("r4") a[4], in("r5") a[5], options(nostack, preserves_flags))
+    }
+    result
+}
+
+/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
+/// uses no stack, so that it needs none of its own. The child's process id.
+///
+/// # Safety
+/// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
+#[inline(never)]
+pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) -> usize {
+    let result;
+    // SAFETY: in this process, as for `syscall`; the child touches nothing but `call` and what its call is given.
+    unsafe {
+        // r7 is the frame pointer of Thumb code, which may not be named as an operand.
+        asm!("mov {kept}, r7",
+             "mov r7, {clone}",
+             "svc 0",               // clone
+             "mov r7, {kept}",
+             "cmp r0, #0",
+             "bne 2f",              // not the child
+             "ldr r7, [r3]",        // number and arguments
+             "ldr r0, [r3, #4]",
+             "ldr r1, [r3, #8]",
+             "ldr r2, [r3, #12]",
+             "svc 0",
+             "str r0, [r3, #16]",    // result
+             "mov r7, #{exit}",
+             "mov r0, #0",
+             "svc 0",               // never returns
+             "2:",
+             exit = const nr::__NR_exit, clone = in(reg) clone, kept = out(reg) _, inlateout("r0") flags => result,
+             in("r1") 0, in("r3") call, options(nostack))
     }
     result
 }

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use linux_raw_sys::general as nr;
 
+use super::stream::ChildCall;
+
 pub use linux_raw_sys::general::stat as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat;
 pub const MMAP: u32 = nr::__NR_mmap;
@@ -22,6 +24,34 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     unsafe {
         asm!("ecall", in("a7") number, inlateout("a0") a[0] => result, in("a1") a[1], in("a2") a[2],
              in("a3") a[3], in("a4") a[4], in("a5") a[5], options(nostack, preserves_flags))
+    }
+    result
+}
+
+/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
+/// uses no stack, so that it needs none of its own. The child's process id.
+///
+/// # Safety
+/// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
+#[inline(never)]
+pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) -> usize {
+    let result;
+    // SAFETY: in this process, as for `syscall`; the child touches nothing but `call` and what its call is given.
+    unsafe {
+        asm!("ecall",               // clone
+             "bnez a0, 2f",         // not the child
+             "ld a7, 0(t0)",        // number and arguments
+             "ld a0, 8(t0)",
+             "ld a1, 16(t0)",
+             "ld a2, 24(t0)",
+             "ecall",
+             "sd a0, 32(t0)",       // result
+             "li a7, {exit}",
+             "li a0, 0",
+             "ecall",               // never returns
+             "2:",
+             exit = const nr::__NR_exit, in("a7") clone, inlateout("a0") flags => result, in("a1") 0, in("t0") call,
+             options(nostack))
     }
     result
 }

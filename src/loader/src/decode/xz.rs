@@ -1,0 +1,319 @@
+//! xz (The .xz File Format 1.2) over xz4rust: streams one after another, each block with its checksum, in a dictionary
+//! that the caller provides. SHA-256 and the delta filter are left out, as in the kernel.
+
+use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
+
+use super::{DecodeError, Input, Source, read_exact_at};
+use crate::kernel::Kernel;
+
+/// An xz file being decoded: 35 KB of state and a page of input, besides the dictionary.
+pub struct Xz<'k, 'd, K: Kernel> {
+    input: Input<'k, K>,
+    decoder: XzDecoder<'d>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Within,
+    Between,
+    End,
+}
+
+impl<'k, 'd, K: Kernel> Xz<'k, 'd, K> {
+    /// Starts at the start of the file; `dictionary` has [`dictionary_bytes`].
+    pub fn new(kernel: &'k K, file: &'k K::File, dictionary: &'d mut [u8]) -> Self {
+        let decoder = XzDecoder::with_fixed_size_dict(dictionary);
+        Xz { input: Input::new(kernel, file), decoder, state: State::Within }
+    }
+
+    /// Decodes to the start of `out`, a part of what fits.
+    fn decode(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
+        let input = self.input.peek()?;
+        if input.is_empty() {
+            return Err(DecodeError::Truncated);
+        }
+        let result = self.decoder.decode(input, out).map_err(|error| of(&error))?;
+        self.input.consume(result.input_consumed());
+        if let XzNextBlockResult::EndOfStream(..) = result {
+            self.state = State::Between;
+        }
+        Ok(result.output_produced())
+    }
+
+    /// Goes on to the next stream, if there is one.
+    fn next_stream(&mut self) -> Result<(), DecodeError> {
+        let mut padding = 0;
+        while self.input.peek()?.first() == Some(&0) {
+            self.input.consume(1);
+            padding += 1;
+        }
+        if padding % 4 != 0 {
+            return Err(DecodeError::Corrupt("the zeros behind it are no multiple of four"));
+        }
+        self.state = if self.input.at_end()? { State::End } else { State::Within };
+        self.decoder.reset();
+        Ok(())
+    }
+}
+
+impl<K: Kernel> Source for Xz<'_, '_, K> {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            match self.state {
+                State::Within => filled += self.decode(&mut out[filled..])?,
+                State::Between => self.next_stream()?,
+                State::End => break,
+            }
+        }
+        Ok(filled)
+    }
+}
+
+fn of(error: &XzError) -> DecodeError {
+    match error {
+        XzError::ContentCrc32Mismatch(..)
+        | XzError::ContentCrc64Mismatch(..)
+        | XzError::IndexCrc32Mismatch(..)
+        | XzError::StreamHeaderCrc32Mismatch(..)
+        | XzError::BlockHeaderCrc32Mismatch(..)
+        | XzError::FooterCrc32Mismatch(..) => DecodeError::Checksum,
+        XzError::LessDataInBlockBodyThanHeaderIndicated | XzError::MoreDataInBlockBodyThanHeaderIndicated => {
+            DecodeError::Length
+        }
+        XzError::DictionaryTooLarge(_) => {
+            DecodeError::Unsupported("a later block has a larger dictionary than the first")
+        }
+        XzError::Sha256NotSupported | XzError::UnsupportedCheckType(_) => {
+            DecodeError::Unsupported("its checksum is none of CRC32 and CRC64")
+        }
+        XzError::UnsupportedBcjFilter(_)
+        | XzError::DeltaFilterUnsupported
+        | XzError::UnsupportedBlockHeaderOption
+        | XzError::UnsupportedStreamHeaderOption
+        | XzError::UnsupportedLzmaProperties(_) => DecodeError::Unsupported("an unknown filter or option"),
+        XzError::StreamHeaderMagicNumberMismatch => DecodeError::Corrupt("bytes after its end are not another stream"),
+        _ => DecodeError::Corrupt("its LZMA2 data or index breaks off"),
+    }
+}
+
+/// Length of a stream's header, and of its footer.
+const HEADER_BYTES: u64 = 12;
+
+/// The dictionary that the first block of the file asks for.
+pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
+    // The stream's header, then the longest header of a block.
+    let mut input = Input::new(kernel, file);
+    input.skip(HEADER_BYTES as usize)?;
+    let [size, flags] = input.bytes()?;
+    // No block at all: an index begins with this.
+    if size == 0 {
+        return Ok(xz4rust::DICT_SIZE_MIN as u64);
+    }
+    for size_bit in [0x40, 0x80] {
+        if flags & size_bit != 0 {
+            number(&mut input)?;
+        }
+    }
+    const LZMA2: u64 = 0x21;
+    for _ in 0..=flags & 3 {
+        let filter = number(&mut input)?;
+        let properties = number(&mut input)?;
+        if filter != LZMA2 {
+            input.skip(properties.min(1 << 10) as usize)?;
+            continue;
+        }
+        return match input.bytes()? {
+            [bits @ 0..40] => Ok(u64::from(2 | bits & 1) << (bits / 2 + 11)),
+            [40] => Ok(u32::MAX.into()),
+            _ => Err(DecodeError::Corrupt("its dictionary has no valid size")),
+        };
+    }
+    Err(DecodeError::Unsupported("an unknown filter or option"))
+}
+
+/// The image's length: the sum of what the indexes of all streams say.
+pub fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<u64, DecodeError> {
+    let mut end = file_bytes;
+    let mut sum = 0u64;
+    while end > 0 {
+        let mut footer = [0; HEADER_BYTES as usize];
+        let footer_at = end.checked_sub(HEADER_BYTES).ok_or(DecodeError::Truncated)?;
+        read_exact_at(kernel, file, &mut footer, footer_at)?;
+        let [.., a, b, c, d] = footer;
+        // Padding behind a stream comes in fours.
+        if [a, b, c, d] == [0; 4] {
+            end -= 4;
+            continue;
+        }
+        if [c, d] != *b"YZ" {
+            return Err(DecodeError::Truncated);
+        }
+        let [_, _, _, _, backward @ .., _, _, _, _] = footer;
+        let index_bytes = (u64::from(u32::from_le_bytes(backward)) + 1) * 4;
+        let index_at = footer_at.checked_sub(index_bytes).ok_or(CORRUPT_INDEX)?;
+        let mut index = Input::from(kernel, file, index_at);
+        if index.bytes()? != [0] {
+            return Err(CORRUPT_INDEX);
+        }
+        let mut blocks_bytes = 0u64;
+        for _ in 0..number(&mut index)?.min(index_bytes) {
+            let padded = number(&mut index)?.checked_next_multiple_of(4).ok_or(CORRUPT_INDEX)?;
+            blocks_bytes = blocks_bytes.checked_add(padded).ok_or(CORRUPT_INDEX)?;
+            sum = sum.checked_add(number(&mut index)?).ok_or(CORRUPT_INDEX)?;
+        }
+        end = index_at.checked_sub(HEADER_BYTES).and_then(|end| end.checked_sub(blocks_bytes)).ok_or(CORRUPT_INDEX)?;
+    }
+    Ok(sum)
+}
+
+const CORRUPT_INDEX: DecodeError = DecodeError::Corrupt("its index does not match its blocks");
+
+/// A number of variable length: seven bits a byte, the lowest first.
+fn number<K: Kernel>(input: &mut Input<K>) -> Result<u64, DecodeError> {
+    let mut value = 0;
+    for shift in (0..63).step_by(7) {
+        let [byte] = input.bytes()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::Corrupt("a number in it is too long"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::gzip::tests::sample;
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use lzma_rust2::filter::FilterType;
+    use lzma_rust2::{CheckType, XzOptions, XzWriter};
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn encode(data: &[u8], check: CheckType, filter: Option<FilterType>, block_bytes: Option<u64>) -> Vec<u8> {
+        let mut options = XzOptions::with_preset(2);
+        options.lzma_options.dict_size = 1 << 16;
+        options.set_check_sum_type(check);
+        options.set_block_size(block_bytes.and_then(core::num::NonZeroU64::new));
+        if let Some(filter) = filter {
+            options.prepend_pre_filter(filter, if filter == FilterType::Delta { 1 } else { 0 });
+        }
+        let mut encoder = XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    pub(crate) fn xz(data: &[u8]) -> Vec<u8> {
+        encode(data, CheckType::Crc32, None, None)
+    }
+
+    fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
+        let fake = Fake::default().with_file("/f", bytes);
+        let file = fake.open(c"/f").unwrap();
+        let mut dictionary = vec![0xaa; dictionary_bytes(&fake, &file)? as usize];
+        let mut xz = Xz::new(&fake, &file, &mut dictionary);
+        let mut all = Vec::new();
+        loop {
+            let mut out = vec![0; piece];
+            let n = xz.read(&mut out)?;
+            all.extend_from_slice(&out[..n]);
+            if n < piece {
+                assert_eq!(xz.finish(), Ok(()));
+                assert_eq!(image_bytes(&fake, &file, bytes.len() as u64), Ok(all.len() as u64));
+                return Ok(all);
+            }
+        }
+    }
+
+    #[test]
+    fn streams_in_a_row_are_one_image() {
+        let (a, b) = (sample(300_000), sample(70_001));
+        let file = [xz(&a), xz(&[]), vec![0; 8], xz(&b), vec![0; 300]].concat();
+        for piece in [1, 1000, 16384, 1 << 20] {
+            assert!(decode_in(&file, piece) == Ok([&a[..], &b].concat()), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_builds_use_and_refuse_is_decoded() {
+        let data = sample(100_000);
+        use FilterType::*;
+        for check in [CheckType::None, CheckType::Crc32, CheckType::Crc64] {
+            for filter in [None, Some(BcjX86), Some(BcjArm), Some(BcjArmThumb), Some(BcjArm64), Some(BcjRiscv)] {
+                let file = encode(&data, check, filter, Some(70_000));
+                for piece in [7, 1 << 14] {
+                    assert!(decode_in(&file, piece) == Ok(data.clone()), "{check:?} {filter:?} {piece}");
+                }
+            }
+        }
+        let delta = encode(&data, CheckType::Crc32, Some(Delta), None);
+        assert_eq!(decode_in(&delta, 4096), Err(of(&XzError::DeltaFilterUnsupported)));
+        let sha256 = encode(&data, CheckType::Sha256, None, None);
+        assert_eq!(decode_in(&sha256, 4096), Err(of(&XzError::Sha256NotSupported)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let data = sample(50_000);
+        let good = xz(&data);
+        let end = good.len();
+        for len in [0, 1, 11, 12, 13, 100, end - 13, end - 12, end - 1] {
+            assert_eq!(decode_in(&good[..len], 512), Err(DecodeError::Truncated), "{len} of {end}");
+        }
+        let changed = |at: usize| {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            decode_in(&bad, 512)
+        };
+        assert_eq!(changed(8), Err(DecodeError::Checksum));
+        assert_eq!(changed(end - 12), Err(DecodeError::Checksum));
+        assert_eq!(changed(1).unwrap_err(), of(&XzError::StreamHeaderMagicNumberMismatch));
+        assert_eq!(
+            decode_in(&[&good[..], &[0; 5]].concat(), 512),
+            Err(DecodeError::Corrupt("the zeros behind it are no multiple of four"))
+        );
+    }
+
+    #[test]
+    fn the_dictionary_is_that_of_the_header() {
+        for (size, bits) in [(4096, 0u8), (6144, 1), (1 << 20, 16), (8 << 20, 22), (u32::MAX.into(), 40)] {
+            // A header of one LZMA2 filter behind both optional sizes, and a filter before it.
+            let block = [&[0u8, 1 | 0xc0, 0x80, 1, 5, 7, 0, 0x21, 1, bits][..], &[0; 20]].concat();
+            let file = [&[0; 12], &block[..]].concat();
+            let mut file = file;
+            file[12] = 5;
+            let fake = Fake::default().with_file("/f", &file);
+            assert_eq!(dictionary_bytes(&fake, &fake.open(c"/f").unwrap()), Ok(size));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_flipped_bit_is_noticed_or_changes_nothing(at in 0usize..40_000, bit in 0u8..8, piece in 1usize..40_000) {
+            let data = sample(50_000);
+            let mut bad = xz(&data);
+            let at = at % bad.len();
+            bad[at] ^= 1 << bit;
+            // A dictionary of many gigabytes is refused before it gets here.
+            prop_assume!(!(12..40).contains(&at));
+            prop_assert!(decode_in(&bad, piece).is_err());
+            let fake = Fake::default().with_file("/f", &bad);
+            let _ = image_bytes(&fake, &fake.open(c"/f").unwrap(), bad.len() as u64);
+        }
+
+        #[test]
+        fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let fake = Fake::default().with_file("/f", &bytes);
+            let file = fake.open(c"/f").unwrap();
+            let _ = dictionary_bytes(&fake, &file);
+            let _ = image_bytes(&fake, &file, bytes.len() as u64);
+            let mut dictionary = vec![0; 1 << 16];
+            let _ = Xz::new(&fake, &file, &mut dictionary).read(&mut [0; 1000]);
+        }
+    }
+}

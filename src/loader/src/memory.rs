@@ -1,0 +1,49 @@
+//! What the machine has and this process took, by `/proc`.
+
+use core::ffi::CStr;
+
+use crate::kernel::{Kernel, read_small};
+use crate::text;
+
+/// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
+pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
+    let mut buf = [0; 256];
+    let text = fields(kernel, c"/proc/meminfo", &mut buf)?;
+    Some(kib(text, "MemAvailable:").or_else(|| kib(text, "MemFree:"))? << 10)
+}
+
+/// The most memory that this process ever had at a time, and what of it is its own and there now, in KiB.
+pub fn own_kib<K: Kernel>(kernel: &K) -> Option<(u64, u64)> {
+    let mut buf = [0; 1024];
+    let text = fields(kernel, c"/proc/self/status", &mut buf)?;
+    Some((kib(text, "VmHWM:")?, kib(text, "RssAnon:")?))
+}
+
+fn fields<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> Option<&'b str> {
+    core::str::from_utf8(read_small(kernel, path, buf).ok()?).ok()
+}
+
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text::fields(text, b'\n').find_map(|line| line.strip_prefix(name))?;
+    text::number(line.trim_ascii().strip_suffix("kB")?.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn the_machines_memory_is_read() {
+        let meminfo = "MemTotal:          10052 kB\nMemFree:            5872 kB\nMemAvailable:       6100 kB\n";
+        let fake = Fake::default().with_file("/proc/meminfo", meminfo.as_bytes());
+        assert_eq!(available_bytes(&fake), Some(6100 << 10));
+        assert_eq!(available_bytes(&Fake::default()), None);
+    }
+
+    #[test]
+    fn our_own_memory_is_read() {
+        let (peak, own) = own_kib(&crate::sys::Linux).unwrap();
+        assert!(own > 0 && peak > own, "{peak} {own}");
+    }
+}
