@@ -7,7 +7,7 @@ use modest_loader::errno::Errno;
 use modest_loader::explain;
 use modest_loader::limits::LINE_BYTES;
 use modest_loader::load::{self, Failure, Offers, Request};
-use modest_loader::manifest::{OnError, quote_param};
+use modest_loader::manifest::{OnError, quote_param, size_bytes};
 use modest_loader::name;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
@@ -29,7 +29,8 @@ load    Load the modules of MANIFEST (default /etc/modest.manifest, or modest.ma
 insmod  Load one module file, compressed or not. The value of an argument `var=val with spaces` is quoted.
 
 As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
-next init. On the kernel command line: modest.manifest=FILE, modest.debug, modest.quiet, modest.skip=a,b.
+next init. On the kernel command line: modest.manifest=FILE, modest.skip=a,b, modest.budget=SIZE,
+modest.debug, modest.quiet.
 
 Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong usage,
 3 a failure stopped the run before the manifest's end.
@@ -91,8 +92,12 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let named = named_manifest(&cmdline);
     let manifest = manifest.or(named.as_deref()).unwrap_or(MANIFEST);
     let on_policy = |_: &OnError| {};
-    let outcome =
-        run::run(&Linux, &mut console, &Options { manifest, cmdline: &cmdline, dry_run, on_policy: &on_policy });
+    let budget_bytes = read_budget(&mut console, &cmdline);
+    let outcome = run::run(
+        &Linux,
+        &mut console,
+        &Options { manifest, cmdline: &cmdline, budget_bytes, dry_run, on_policy: &on_policy },
+    );
     let would = if dry_run { "would be: " } else { "" };
     console.line(Level::Info, format_args!("{would}{outcome}"));
     match (outcome.stopped, outcome.failed) {
@@ -108,6 +113,16 @@ pub fn read_cmdline(console: &mut Console) -> Cmdline {
         console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
         Cmdline::empty()
     })
+}
+
+/// The ceiling on memory that the kernel command line sets; where it is no size, a line says so.
+pub fn read_budget(console: &mut Console, cmdline: &Cmdline) -> Option<u64> {
+    let text = cmdline.value("modest.budget")?;
+    let budget_bytes = size_bytes(text);
+    if budget_bytes.is_none() {
+        console.line(Level::Error, format_args!("modest.budget={text} is not a size; expected bytes, or K, M or G"));
+    }
+    budget_bytes
 }
 
 /// The manifest that the kernel command line names.

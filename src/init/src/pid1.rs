@@ -16,7 +16,7 @@ use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, HandOver, Options, Policy};
 use modest_loader::sys::{self, Linux, Reboot, StringArray};
 
-use crate::applets::{MANIFEST, named_manifest, read_cmdline};
+use crate::applets::{MANIFEST, named_manifest, read_budget, read_cmdline};
 use crate::console::Console;
 use crate::switch_root;
 
@@ -36,9 +36,10 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     }
     let printk = Printk::unlimited();
 
+    let budget_bytes = read_budget(&mut console, &cmdline);
     let named = named_manifest(&cmdline);
     let manifest = named.as_deref().unwrap_or(MANIFEST);
-    let options = Options { manifest, cmdline: &cmdline, dry_run: false, on_policy: &remember };
+    let options = Options { manifest, cmdline: &cmdline, budget_bytes, dry_run: false, on_policy: &remember };
     let outcome = run::run(&Linux, &mut console, &options);
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));

@@ -292,10 +292,8 @@ fn enter() -> Result<(), (&'static str, Errno)> {
 
 /// Gives back the memory that the initramfs' files hold. What is on no RAM file system is nobody's to delete.
 fn empty_initramfs() {
-    const RAMFS_MAGIC: u32 = 0x8584_58f6;
-    const TMPFS_MAGIC: u32 = 0x0102_1994;
     let Ok(root) = sys::openat(None, c"/", sys::O_RDONLY | sys::O_DIRECTORY) else { return };
-    if !matches!(sys::filesystem_magic(&root), Ok(RAMFS_MAGIC | TMPFS_MAGIC)) {
+    if !sys::filesystem_magic(&root).is_ok_and(sys::is_memory) {
         return;
     }
     if let Ok(stat) = sys::fstat(&root) {

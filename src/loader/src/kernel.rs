@@ -68,6 +68,10 @@ pub trait Kernel {
     /// Loads the module whose image of `len_bytes` is what `source` makes, piece by piece (init_module(2) on memory that
     /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end.
     fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError>;
+    /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
+    fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
+    /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory (unlink(2)).
+    fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno>;
     /// Maps the first `len_bytes` of `file`, private (mmap(2)).
     fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;
     /// Fresh zeroed memory (mmap(2), anonymous).
@@ -222,6 +226,13 @@ pub mod fake {
             source.finish().map_err(StreamError::Source)?;
             self.images.borrow_mut().push(image);
             self.answer().map_err(StreamError::Module)
+        }
+        fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
+            self.record(format!("forget {} {offset} {len_bytes}", file.path));
+        }
+        fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno> {
+            self.record(format!("unlink {}", path.to_str().unwrap()));
+            Ok(())
         }
         fn map(&self, file: &File, len_bytes: usize) -> Result<Vec<u8>, Errno> {
             self.record(format!("map {}", file.path));

@@ -40,3 +40,6 @@ pub const LOW_MEMORY_IMAGES: u64 = 4;
 /// The image's length that a gzip file's last four bytes state is believed up to this many times the file's. Kernel modules
 /// compress to a third; sparse firmware in one may do better; a wrong length must not make the kernel allocate it.
 pub const GZIP_RATIO: u64 = 64;
+
+/// How much of a file is read before its page cache is let go: one call for sixteen pages.
+pub const FORGET_BYTES: u64 = 64 << 10;

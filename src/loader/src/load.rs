@@ -193,7 +193,7 @@ impl Facts {
         match path {
             LoadPath::Finit => plain && self.has_finit,
             LoadPath::FinitCompressed => !plain && self.has_finit && self.kernel_decodes == Some(self.format),
-            LoadPath::Stream => self.window_bytes.is_some() && decodes(self.format),
+            LoadPath::Stream => cfg!(feature = "stream") && self.window_bytes.is_some() && decodes(self.format),
             LoadPath::Mmap => plain,
             LoadPath::Buffer => decodes(self.format),
         }
@@ -262,6 +262,11 @@ impl Default for Offers {
 }
 
 impl Offers {
+    /// Nothing known yet.
+    pub fn new(budget_bytes: Option<u64>) -> Offers {
+        Offers { budget_bytes, ..Offers::default() }
+    }
+
     fn kernel_decodes<K: Kernel>(&mut self, kernel: &K) -> Option<Format> {
         *self.kernel_decodes.get_or_insert_with(|| {
             let mut buf = [0; 16];
@@ -299,6 +304,8 @@ pub struct Loaded {
     pub path: LoadPath,
     /// The file's length in bytes, if it was to be measured.
     pub file_bytes: u64,
+    /// The user memory that the path was expected to take, in bytes.
+    pub user_bytes: u64,
 }
 
 /// Why a module is not loaded.
@@ -340,7 +347,11 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
         let refused = match attempt(kernel, request, &file, format, path, extent) {
             Ok(()) => {
                 let stat = request.measure.then(|| kernel.stat(&file).ok()).flatten();
-                return Ok(Loaded { path, file_bytes: stat.map_or(0, |s| s.size_bytes) });
+                return Ok(Loaded {
+                    path,
+                    file_bytes: stat.map_or(0, |s| s.size_bytes),
+                    user_bytes: extent.user_bytes,
+                });
             }
             Err(failure) => failure,
         };
@@ -377,6 +388,8 @@ struct Extent {
     /// Whether the image's length is only likely.
     guessed: bool,
     dictionary_bytes: u64,
+    /// User memory that the path chosen is expected to take.
+    user_bytes: u64,
 }
 
 /// The path, and what the file holds if the path needs to know it.
@@ -416,7 +429,9 @@ fn choose_for<K: Kernel>(
             Err(error) => return Err(of_source(format)(error)),
         }
     }
-    Ok((choose(&facts).map_err(Failure::Refusal)?, extent))
+    let path = choose(&facts).map_err(Failure::Refusal)?;
+    extent.user_bytes = facts.memory.map_or(0, |memory| memory.user(path, facts.window_bytes.unwrap_or(0)));
+    Ok((path, extent))
 }
 
 /// A failure of what reads the file; for a plain file only reading can fail.
@@ -503,7 +518,7 @@ fn decoded<K: Kernel>(
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
     with_source(kernel, file, format, extent, &mut |source| match path {
-        LoadPath::Stream => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
+        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
             StreamError::Source(error) => of_source(format)(error),
             StreamError::Memory(errno) => Failure::Memory(errno),
             StreamError::Module(errno) => Failure::Kernel(errno),

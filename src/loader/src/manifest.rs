@@ -20,6 +20,8 @@ pub enum Line<'a> {
     Budget(u64),
     /// `@on-error …`: what a failure does, from here on.
     OnError(OnError<'a>),
+    /// `@unlink`: from here on, a module's file in the initramfs is deleted once the module is loaded.
+    Unlink,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
     /// `@switch-root`: mount the root that the kernel command line names, and go on there.
@@ -100,7 +102,10 @@ impl fmt::Display for Problem<'_> {
             Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
             Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
             Problem::UnknownDirective(word) => {
-                write!(f, "unknown directive {word}; expected @root, @budget, @on-error, @exec or @switch-root")
+                write!(
+                    f,
+                    "unknown directive {word}; expected @root, @budget, @unlink, @on-error, @exec or @switch-root"
+                )
             }
             Problem::UnknownAttribute(word) => {
                 write!(f, "unknown attribute {word}; expected @optional, @size= or @path=")
@@ -175,6 +180,7 @@ impl<'a> Line<'a> {
                 (at, word) => return Err((at, Problem::NotAPolicy(word))),
             }),
             "@exec" => value().and_then(path).map(Line::Exec)?,
+            "@unlink" => Line::Unlink,
             "@switch-root" => Line::SwitchRoot,
             _ => return Err((at, Problem::UnknownDirective(first))),
         };
@@ -274,6 +280,7 @@ impl fmt::Display for Line<'_> {
             Line::Budget(bytes) => write!(f, "@budget {bytes}"),
             Line::OnError(policy) => write!(f, "@on-error {policy}"),
             Line::Exec(path) => write!(f, "@exec {path}"),
+            Line::Unlink => f.write_str("@unlink"),
             Line::SwitchRoot => f.write_str("@switch-root"),
             Line::Entry(entry) => {
                 f.write_str(entry.module)?;
@@ -328,6 +335,7 @@ mod tests {
         assert_eq!(parse("@budget 512K"), Line::Budget(512 << 10));
         assert_eq!(parse("@on-error exec /bin/sh "), Line::OnError(OnError::Exec("/bin/sh")));
         assert_eq!(parse("@on-error reboot"), Line::OnError(OnError::Reboot));
+        assert_eq!(parse("@unlink"), Line::Unlink);
         assert_eq!(parse("@switch-root"), Line::SwitchRoot);
         assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
     }
@@ -404,7 +412,7 @@ mod tests {
     fn line_parts() -> impl Strategy<Value = (u8, String, bool, Option<u64>, Option<usize>, Vec<String>)> {
         let word = "[a-z0-9_./-]{1,20}";
         let param = "[a-z_.]{1,8}(=([a-z0-9,:@#]{0,6}|\"[a-z @#;=]{0,9}\"))?";
-        (0u8..9, word, any::<bool>(), any::<Option<u64>>(), any::<Option<usize>>(), prop::collection::vec(param, 0..4))
+        (0u8..10, word, any::<bool>(), any::<Option<u64>>(), any::<Option<usize>>(), prop::collection::vec(param, 0..4))
     }
 
     proptest! {
@@ -419,6 +427,7 @@ mod tests {
                 3 => Line::Exec(&absolute),
                 4 => Line::OnError(OnError::Stop),
                 5 => Line::SwitchRoot,
+                6 => Line::Unlink,
                 _ => Line::Entry(Entry {
                     module: &word,
                     optional,

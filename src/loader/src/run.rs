@@ -12,6 +12,7 @@ use crate::limits::{LINE_BYTES, PATH_BYTES};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
+use crate::memory;
 use crate::name::{self, Name};
 use crate::report::{Level, Log, Size, shown};
 use crate::resolve::{self, Resolved, Root};
@@ -71,6 +72,8 @@ pub struct Options<'o> {
     pub manifest: &'o CStr,
     /// The kernel's command line.
     pub cmdline: &'o Cmdline,
+    /// Ceiling on the loader's own memory in bytes, whatever the manifest says.
+    pub budget_bytes: Option<u64>,
     /// Prints what would be done instead of doing it.
     pub dry_run: bool,
     /// Hears of the policy as soon as it is known, for the case that the program itself fails.
@@ -80,8 +83,15 @@ pub struct Options<'o> {
 /// Carries out the manifest.
 pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Outcome {
     let manifest = shown(options.manifest);
-    let mut run =
-        Run { kernel, log, options, offers: Offers::default(), root: Root::default(), outcome: Outcome::default() };
+    let mut run = Run {
+        kernel,
+        log,
+        options,
+        offers: Offers::new(options.budget_bytes),
+        root: Root::default(),
+        unlinks: false,
+        outcome: Outcome::default(),
+    };
     let file = match kernel.open(options.manifest) {
         Ok(file) => file,
         Err(errno) => {
@@ -119,6 +129,8 @@ struct Run<'r, 'o, K, L> {
     options: &'r Options<'o>,
     offers: Offers,
     root: Root,
+    /// Whether loaded files are deleted.
+    unlinks: bool,
     outcome: Outcome,
 }
 
@@ -139,7 +151,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let kept = match line {
             Line::Empty => return,
             Line::Entry(entry) => return self.entry(at, &entry),
-            Line::Budget(bytes) => return self.offers.budget_bytes = Some(bytes),
+            // What the command line says is not for the manifest to change.
+            Line::Budget(bytes) => return self.offers.budget_bytes = self.options.budget_bytes.or(Some(bytes)),
+            Line::Unlink => return self.unlinks = true,
             Line::SwitchRoot => return self.outcome.hand_over = Some(HandOver::SwitchRoot),
             Line::Root(path) => keep(path).map(|path| self.root = Root::Given(path)),
             Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
@@ -264,9 +278,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                     let (size, path) = (Size(loaded.file_bytes), loaded.path);
                     self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
                 }
+                self.tell_memory(name, loaded.user_bytes);
+                self.unlink(request.file);
                 true
             }
             Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
+                self.unlink(request.file);
                 self.outcome.present += 1;
                 self.tell(Level::Info, name, &"already loaded");
                 true
@@ -276,6 +293,27 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.tell_failure(name, cause, &request, entry.optional);
                 false
             }
+        }
+    }
+
+    /// Deletes the file of a module that is loaded, if it is to be and holds memory.
+    fn unlink(&mut self, file: &CStr) {
+        if self.unlinks {
+            match self.kernel.unlink_from_memory(file) {
+                Ok(()) | Err(Errno::EXDEV) => {}
+                Err(errno) => self.log.line(Level::Error, format_args!("@unlink {}: {errno}", shown(file))),
+            }
+        }
+    }
+
+    /// Compares what a load was expected to take with the most that this process ever took.
+    fn tell_memory(&mut self, name: Name, predicted_bytes: u64) {
+        if predicted_bytes > 0
+            && self.log.wants(Level::Debug)
+            && let Some((peak, _)) = memory::own_kib(self.kernel)
+        {
+            let predicted = predicted_bytes.div_ceil(1024);
+            self.log.line(Level::Debug, format_args!("{name}: memory: predicted {predicted} KiB, peak {peak} KiB"));
         }
     }
 
@@ -344,7 +382,8 @@ mod tests {
     fn run_on(fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
         let mut log = Lines::default();
         let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
-        let options = Options { manifest: c"/m", cmdline: &cmdline, dry_run, on_policy: &on_policy };
+        let options =
+            Options { manifest: c"/m", cmdline: &cmdline, budget_bytes: None, dry_run, on_policy: &on_policy };
         let outcome = run(fake, &mut log, &options);
         (outcome, log.0)
     }
@@ -363,6 +402,14 @@ mod tests {
         let calls = fake.calls.take();
         let loads: Vec<_> = calls.iter().filter(|c| c.starts_with("finit")).collect();
         assert_eq!(loads, ["finit /t/b.ko \"\" 0", "finit /t/a.ko \"x=1 y=\\\"2 3\\\"\" 0", "finit /t/c.ko \"\" 0"]);
+    }
+
+    #[test]
+    fn loaded_files_are_deleted_from_there_on() {
+        let fake = tree("/t/b.ko\n@unlink\n/t/a.ko\n/t/c.ko\n").answering(&[Ok(()), Ok(()), Err(Errno::ENODEV)]);
+        run_on(&fake, false);
+        let calls = fake.calls.take();
+        assert_eq!(calls.iter().filter(|call| call.starts_with("unlink")).collect::<Vec<_>>(), ["unlink /t/a.ko"]);
     }
 
     #[test]
@@ -438,7 +485,13 @@ mod tests {
         let told = RefCell::new(Vec::new());
         let on_policy = |policy: &OnError| told.borrow_mut().push(policy.to_string());
         let fake = tree("@on-error reboot\n@on-error exec /bin/sh\n");
-        let options = Options { manifest: c"/m", cmdline: &Cmdline::empty(), dry_run: false, on_policy: &on_policy };
+        let options = Options {
+            manifest: c"/m",
+            cmdline: &Cmdline::empty(),
+            budget_bytes: None,
+            dry_run: false,
+            on_policy: &on_policy,
+        };
         let outcome = run(&fake, &mut Lines::default(), &options);
         assert_eq!(told.take(), ["reboot", "exec /bin/sh"]);
         assert!(matches!(outcome.policy, Policy::Exec(path) if path.as_c_str() == c"/bin/sh"));

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::errno::Errno;
 use crate::kernel::Kernel;
-use crate::limits::READ_BYTES;
+use crate::limits::{FORGET_BYTES, READ_BYTES};
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
@@ -43,8 +43,18 @@ impl<'k, K: Kernel> Plain<'k, K> {
 impl<K: Kernel> Source for Plain<'_, K> {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
         let filled = read_full_at(self.kernel, self.file, out, self.offset)?;
+        forget_behind(self.kernel, self.file, self.offset, filled);
         self.offset += filled as u64;
         Ok(filled)
+    }
+}
+
+/// Lets go of what is cached of the file, a part at a time, as reading `len` bytes from `offset` completes it.
+fn forget_behind<K: Kernel>(kernel: &K, file: &K::File, offset: u64, len: usize) {
+    let part = |offset: u64| offset / FORGET_BYTES * FORGET_BYTES;
+    let (from, to) = (part(offset), part(offset + len as u64));
+    if from < to {
+        kernel.forget(file, from, to - from);
     }
 }
 
@@ -124,6 +134,7 @@ impl<'k, K: Kernel> Input<'k, K> {
     pub fn peek(&mut self) -> Result<&[u8], DecodeError> {
         if self.start == self.end {
             let n = self.kernel.read_at(self.file, &mut self.buf, self.offset).map_err(DecodeError::Read)?;
+            forget_behind(self.kernel, self.file, self.offset, n);
             (self.start, self.end) = (0, n);
             self.offset += n as u64;
         }

@@ -319,6 +319,11 @@ pub fn filesystem_magic(fd: &Fd) -> Result<u32, Errno> {
     Ok(buf[0] as u32)
 }
 
+/// Whether a file system of that type keeps its files in memory (ramfs, tmpfs: `linux/magic.h`).
+pub fn is_memory(magic: u32) -> bool {
+    matches!(magic, 0x8584_58f6 | 0x0102_1994)
+}
+
 /// wait4(2) for any child, without blocking: reaps one zombie. `false` when there was none.
 pub fn reap() -> bool {
     matches!(call(nr::__NR_wait4, [usize::MAX, 0, nr::WNOHANG as usize]), Ok(pid) if pid > 0)
@@ -436,11 +441,24 @@ impl Kernel for Linux {
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
-        stream::window_bytes()
+        if cfg!(feature = "stream") { stream::window_bytes() } else { None }
     }
 
     fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {
+        if !cfg!(feature = "stream") {
+            return Err(StreamError::Memory(Errno::ENOSYS));
+        }
         stream::stream(len_bytes, source, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+    }
+
+    fn forget(&self, file: &Fd, offset: u64, len_bytes: u64) {
+        let _ =
+            call(arch::FADVISE64, arch::fadvise64_args(file.0 as usize, offset, len_bytes, nr::POSIX_FADV_DONTNEED));
+    }
+
+    fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno> {
+        let in_memory = filesystem_magic(&openat(None, path, O_RDONLY | O_NONBLOCK)?).map(is_memory)?;
+        if in_memory { unlinkat(None, path, 0) } else { Err(Errno::EXDEV) }
     }
 
     fn map(&self, file: &Fd, len_bytes: usize) -> Result<Region, Errno> {

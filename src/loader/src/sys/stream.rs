@@ -41,7 +41,7 @@ pub(super) fn stream(
     let (ended, alive) = pipe().map_err(StreamError::Memory)?;
     let (number, args) = reader(window.at);
     // What it stays at if the child is killed before its call returns.
-    let killed = (Errno::EINTR.0 as usize).wrapping_neg();
+    let killed = Errno::EINTR.0.wrapping_neg();
     let request = ChildCall { number: number as usize, args, result: Cell::new(killed) };
     let child = Child::start(&request).map_err(StreamError::Memory)?;
     // From here on the child alone holds the pipe open: it reads as ended when the child is.

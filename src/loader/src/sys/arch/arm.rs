@@ -7,6 +7,7 @@ use super::stream::ChildCall;
 
 pub use linux_raw_sys::general::stat64 as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat64;
+pub const FADVISE64: u32 = nr::__NR_arm_fadvise64_64;
 pub const MMAP: u32 = nr::__NR_mmap2;
 pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime64;
 pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
@@ -67,4 +68,10 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
 #[inline]
 pub fn pread64_args(fd: usize, at: usize, len: usize, offset: u64) -> [usize; 6] {
     [fd, at, len, 0, offset as u32 as usize, (offset >> 32) as usize]
+}
+
+/// The arguments of arm_fadvise64_64: the advice stands second, so that no register is left out before the pairs.
+#[inline]
+pub fn fadvise64_args(fd: usize, offset: u64, len: u64, advice: u32) -> [usize; 6] {
+    [fd, advice as usize, offset as u32 as usize, (offset >> 32) as usize, len as u32 as usize, (len >> 32) as usize]
 }

@@ -7,6 +7,7 @@ use super::stream::ChildCall;
 
 pub use linux_raw_sys::general::stat as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat;
+pub const FADVISE64: u32 = nr::__NR_fadvise64;
 pub const MMAP: u32 = nr::__NR_mmap;
 pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime;
 pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
@@ -60,4 +61,10 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
 #[inline]
 pub fn pread64_args(fd: usize, at: usize, len: usize, offset: u64) -> [usize; 6] {
     [fd, at, len, offset as usize, 0, 0]
+}
+
+/// The arguments of fadvise64.
+#[inline]
+pub fn fadvise64_args(fd: usize, offset: u64, len: u64, advice: u32) -> [usize; 6] {
+    [fd, offset as usize, len as usize, advice as usize, 0, 0]
 }
