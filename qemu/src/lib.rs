@@ -18,14 +18,10 @@ pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Where builds are.
-pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or(project().join("target"), PathBuf::from)
-}
-
 /// The built program for a target.
 pub fn modest(target: &str) -> PathBuf {
-    target_dir().join(target).join("size/modest")
+    let dir = std::env::var_os("CARGO_TARGET_DIR").map_or(project().join("target"), PathBuf::from);
+    dir.join(target).join("size/modest")
 }
 
 /// The names of all boards.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mkmodest::disk::MARKER;
-use modest_qemu::{Scenario, line, target_dir};
+use modest_qemu::{Scenario, line, modest};
 
 const BOARD: &str = "qemu-aarch64";
 
@@ -191,8 +191,7 @@ fn as_a_hook_of_another_init() {
 fn after_a_panic_the_policy_applies() {
     let scenario = |manifest: &str| {
         let mut scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap().append("modest.panic");
-        let target = scenario.board.arch.target();
-        scenario.options.init = target_dir().join("panic-test").join(target).join("size/modest");
+        scenario.options.init = modest(scenario.board.arch.target()).with_file_name("modest-gzip,panic-test");
         scenario.script("/next", "echo NEXT-INIT pid=$$\npoweroff -f\n").unwrap()
     };
     let told = "a fault of modest itself at src/init/src/pid1.rs:";

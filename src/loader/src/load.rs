@@ -342,9 +342,10 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
     // The magic decides; the name only says whether to look before the first call or after its refusal.
     let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
     let mut format = if plain_by_name { Format::Plain } else { read_format(kernel, &file)? };
+    let mut request = *request;
     loop {
-        let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
-        let refused = match attempt(kernel, request, &file, format, path, extent) {
+        let (path, extent) = choose_for(kernel, offers, &request, &file, format)?;
+        let refused = match attempt(kernel, &request, &file, format, path, extent) {
             Ok(()) => {
                 let stat = request.measure.then(|| kernel.stat(&file).ok()).flatten();
                 return Ok(Loaded {
@@ -361,6 +362,10 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
                 if !kernel.has_finit_module() =>
             {
                 offers.has_finit = false;
+            }
+            // The kernel never had the whole image, so nothing of the module ran.
+            (_, Failure::Decode(DecodeError::Length)) if extent.guessed => {
+                request.size_bytes = Some(count(kernel, &file).map_err(Failure::Decode)?);
             }
             // The kernel saw no ELF header, so nothing of the module ran.
             (LoadPath::Finit, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
@@ -473,7 +478,7 @@ fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: For
 #[inline(never)]
 fn count<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     #[cfg(feature = "gzip")]
-    return decode::gzip::Gzip::new(kernel, file).count();
+    return decode::gzip::Gzip::new(kernel, file).count(memory::available_bytes(kernel).unwrap_or(u64::MAX));
     #[cfg(not(feature = "gzip"))]
     {
         let _ = (kernel, file);
@@ -498,14 +503,7 @@ fn attempt<K: Kernel>(
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
             kernel.init_module(region.as_ref(), request.params).map_err(Failure::Kernel)
         }
-        LoadPath::Stream | LoadPath::Buffer => match decoded(kernel, request, file, format, path, extent) {
-            // The kernel never had the whole image, so nothing of it ran.
-            Err(Failure::Decode(DecodeError::Length)) if extent.guessed => {
-                let image_bytes = count(kernel, file).map_err(Failure::Decode)?;
-                decoded(kernel, request, file, format, path, Extent { image_bytes, ..extent })
-            }
-            result => result,
-        },
+        LoadPath::Stream | LoadPath::Buffer => decoded(kernel, request, file, format, path, extent),
     }
 }
 
@@ -518,11 +516,13 @@ fn decoded<K: Kernel>(
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
     with_source(kernel, file, format, extent, &mut |source| match path {
-        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
-            StreamError::Source(error) => of_source(format)(error),
-            StreamError::Memory(errno) => Failure::Memory(errno),
-            StreamError::Module(errno) => Failure::Kernel(errno),
-        }),
+        LoadPath::Stream if cfg!(feature = "stream") => {
+            kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
+                StreamError::Source(error) => of_source(format)(error),
+                StreamError::Memory(errno) => Failure::Memory(errno),
+                StreamError::Module(errno) => Failure::Kernel(errno),
+            })
+        }
         _ => buffer(kernel, request, format, len_bytes, source),
     })
 }

@@ -44,12 +44,15 @@ impl<'k, K: Kernel> Gzip<'k, K> {
         }
     }
 
-    /// How many bytes are left in the image, found by decoding them.
-    pub fn count(mut self) -> Result<u64, DecodeError> {
+    /// How many bytes the image has, found by decoding it; more than `most` are an error.
+    pub fn count(mut self, most: u64) -> Result<u64, DecodeError> {
         let mut len_bytes = 0;
         loop {
             len_bytes += (self.made - self.taken) as u64;
             self.taken = self.made;
+            if len_bytes > most {
+                return Err(DecodeError::TooLarge);
+            }
             if !self.step()? {
                 return Ok(len_bytes);
             }
@@ -211,7 +214,10 @@ pub(crate) mod tests {
             let n = gzip.read(&mut out)?;
             all.extend_from_slice(&out[..n]);
             if n < piece {
-                assert_eq!(Gzip::new(&fake, &file).count(), Ok(all.len() as u64));
+                let len = all.len() as u64;
+                assert_eq!(Gzip::new(&fake, &file).count(len), Ok(len));
+                let too_large = if len == 0 { Ok(0) } else { Err(DecodeError::TooLarge) };
+                assert_eq!(Gzip::new(&fake, &file).count(len.saturating_sub(1)), too_large);
                 return Ok(all);
             }
         }

@@ -87,6 +87,8 @@ pub enum DecodeError {
     Truncated,
     /// What it holds is not what its format allows; the text says what.
     Corrupt(&'static str),
+    /// The image has more bytes than the machine could hold.
+    TooLarge,
     /// The data does not match the checksum behind it.
     Checksum,
     /// The data is not as long as its file says, or as the manifest does.
@@ -101,6 +103,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Read(errno) => write!(f, "the file cannot be read ({errno})"),
             DecodeError::Truncated => f.write_str("the compressed file ends too early"),
             DecodeError::Corrupt(what) => write!(f, "the compressed file is corrupt: {what}"),
+            DecodeError::TooLarge => f.write_str("the image is larger than the machine's free memory"),
             DecodeError::Checksum => f.write_str("the compressed file is corrupt: its checksum does not match"),
             DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
             DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),

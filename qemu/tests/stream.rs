@@ -1,0 +1,156 @@
+//! Modules go through the window as they are: Debian's are signed, so the kernel itself verifies every byte that it got.
+
+use mkmodest::image;
+use modest_loader::image::Format;
+use modest_qemu::{Scenario, gzip, line};
+
+/// At least this many modules of each tree, in each format.
+const MODULES: usize = 200;
+
+const NEXT: &str = "mount -t proc p /proc 2>/dev/null; mount -t sysfs s /sys 2>/dev/null\n\
+    echo TAINTED=$(cat /sys/module/*/taint | tr -d '\\n') ALL=$(ls -1d /sys/module/*/initstate | wc -l)\n\
+    echo NEXT-INIT pid=$$; poweroff -f\n";
+
+/// Real modules that register themselves and are idle then: character sets, and drivers of chips that no guest has.
+fn idle_modules(scenario: &Scenario) -> Vec<String> {
+    let folders = ["fs/nls/", "drivers/media/tuners/", "drivers/media/dvb-frontends/", "sound/soc/codecs/"];
+    let index = std::fs::read_to_string(scenario.kernel.tree.dir.join("modules.dep")).unwrap();
+    let paths = index.lines().filter_map(|line| line.split(':').next());
+    let idle = paths.filter(|path| folders.iter().any(|folder| path.contains(folder)));
+    idle.filter_map(|path| Some(path.rsplit('/').next()?.split(".ko").next()?.to_string())).take(MODULES).collect()
+}
+
+fn all_load_by_stream(board: &str, format: Format) {
+    let mut scenario = Scenario::new(board, None).unwrap();
+    scenario.with_disk = false;
+    // The image is in memory, compressed but for the list of what is in it.
+    let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "256").unwrap();
+    *memory = "512".into();
+    let names = idle_modules(&scenario);
+    scenario.options.modules_as = (format == Format::Gzip).then_some(Format::Gzip);
+    scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
+    let Scenario { board, kernel, options, .. } = &scenario;
+    let plan = image::build(board, &kernel.spec, &kernel.tree, options).unwrap().manifest;
+    let entries: Vec<_> = plan.lines().filter(|line| line.starts_with("kernel/")).collect();
+    assert!(
+        entries.len() >= MODULES && entries.iter().all(|entry| entry.contains(&format!(".ko{} ", format.ending())))
+    );
+    let entries = entries.iter().map(|entry| format!("{entry} @path=stream\n")).collect::<String>();
+    let manifest = format!("@root {}\n@unlink\n{entries}@exec /next\n", kernel.tree.target_dir());
+    scenario.options.verbatim_manifest = Some(manifest.into());
+    let scenario = scenario.script("/next", NEXT).unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    let modules = entries.lines().count();
+    line(&console, &format!("{modules} loaded, 0 present, 0 skipped, 0 failed")).unwrap();
+    let by_stream = console.lines().filter(|line| line.contains(": loaded by stream, ")).count();
+    assert_eq!(by_stream, modules);
+    // A module whose signature does not fit what the kernel has of it is refused, and one without taints.
+    assert!(console.contains(&format!("TAINTED= ALL={modules}\n")), "{console}");
+}
+
+#[test]
+fn aarch64_gzip() {
+    all_load_by_stream("qemu-aarch64", Format::Gzip);
+}
+
+#[test]
+fn aarch64_xz() {
+    all_load_by_stream("qemu-aarch64", Format::Xz);
+}
+
+#[test]
+fn armv7_gzip() {
+    all_load_by_stream("qemu-armv7", Format::Gzip);
+}
+
+#[test]
+fn armv7_xz() {
+    all_load_by_stream("qemu-armv7", Format::Xz);
+}
+
+#[test]
+fn riscv64_gzip() {
+    all_load_by_stream("qemu-riscv64", Format::Gzip);
+}
+
+#[test]
+fn riscv64_xz() {
+    all_load_by_stream("qemu-riscv64", Format::Xz);
+}
+
+/// Each is refused by its cause, and then the module itself loads.
+fn bad_files(board: &str, bomb: Option<Vec<u8>>) {
+    let mut files = vec!["flipped.gz", "cut.gz", "lying.gz", "flipped.xz", "cut.xz"];
+    files.extend(bomb.as_ref().map(|_| "bomb.gz"));
+    let entries = files.iter().map(|file| format!("/m/nls_utf8.ko.{file} @path=stream\n")).collect::<String>();
+    let budget = "@budget 100K\n/m/nls_utf8.ko.gz @path=stream\n@budget 1M\n/m/nls_utf8.ko.gz @path=stream\n";
+    let manifest = format!("{entries}{budget}@exec /next\n");
+    let scenario = Scenario::with_manifest(board, None, &manifest).unwrap();
+    let image = scenario.module("nls_utf8").unwrap();
+    let (gz, xz) = (gzip(&image).unwrap(), mkmodest::codec::encode(&image, Format::Xz).unwrap());
+    let flipped = |file: &[u8], at: usize| {
+        let mut file = file.to_vec();
+        file[at] ^= 0x10;
+        file
+    };
+    let mut lying = gz.clone();
+    let len_at = lying.len() - 4;
+    lying[len_at..].copy_from_slice(&(image.len() as u32 + 4096).to_le_bytes());
+    let scenario = scenario
+        .file("/m/nls_utf8.ko.flipped.gz", flipped(&gz, gz.len() / 2))
+        .file("/m/nls_utf8.ko.cut.gz", &gz[..gz.len() / 2])
+        .file("/m/nls_utf8.ko.lying.gz", lying)
+        .file("/m/nls_utf8.ko.bomb.gz", bomb.unwrap_or_default())
+        .file("/m/nls_utf8.ko.flipped.xz", flipped(&xz, xz.len() / 2))
+        .file("/m/nls_utf8.ko.cut.xz", &xz[..xz.len() / 2])
+        .file("/m/nls_utf8.ko.gz", gz)
+        .script("/next", NEXT)
+        .unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    for file in files {
+        let told = console.lines().find(|line| line.contains(&format!("/m/nls_utf8.ko.{file}")));
+        let told = told.unwrap_or_else(|| panic!("{board}: {file}: {console}"));
+        let causes = [
+            "compressed file is corrupt",
+            "ends too early",
+            "is not as long as its file says",
+            "larger than the machine's free memory",
+        ];
+        assert!(causes.iter().any(|cause| told.contains(cause)), "{board}: {told}");
+    }
+    let refused = "memory, and @budget allows 100, /m/nls_utf8.ko.gz";
+    assert!(console.contains(refused), "{board}: {console}");
+    line(&console, "nls_utf8: loaded by stream").unwrap();
+    line(&console, &format!("1 loaded, 0 present, 0 skipped, {} failed", files.len() + 1)).unwrap();
+    assert!(console.contains("TAINTED= ALL=1\n"), "{board}: {console}");
+}
+
+#[test]
+fn aarch64_bad_files() {
+    // 1 GiB of zeros in 1 MB, told to be 4 MiB.
+    let mut bomb = zeros(1 << 30);
+    let len_at = bomb.len() - 4;
+    bomb[len_at..].copy_from_slice(&(4u32 << 20).to_le_bytes());
+    bad_files("qemu-aarch64", Some(bomb));
+}
+
+#[test]
+fn armv7_bad_files() {
+    bad_files("qemu-armv7", None);
+}
+
+#[test]
+fn riscv64_bad_files() {
+    bad_files("qemu-riscv64", None);
+}
+
+/// As many zeros in gzip, made a piece at a time.
+fn zeros(len: usize) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let piece = vec![0; 1 << 20];
+    for _ in 0..len >> 20 {
+        encoder.write_all(&piece).unwrap();
+    }
+    encoder.finish().unwrap()
+}
