@@ -107,7 +107,7 @@ fn bad_files(board: &str, bomb: Option<Vec<u8>>) {
         .script("/next", NEXT)
         .unwrap();
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
-    for file in files {
+    for file in &files {
         let told = console.lines().find(|line| line.contains(&format!("/m/nls_utf8.ko.{file}")));
         let told = told.unwrap_or_else(|| panic!("{board}: {file}: {console}"));
         let causes = [
