@@ -83,7 +83,7 @@ pub fn strip(image: &[u8], strip: Strip) -> Result<Vec<u8>, Refusal> {
 
 /// Whether a section that is not mapped is of no use to any kernel.
 fn is_unused(name: &[u8]) -> bool {
-    const BEGIN: [&[u8]; 6] = [b".debug", b".zdebug", b".stab", b".gnu.build.attributes", b".annobin.", b".llvm"];
+    const BEGIN: [&[u8]; 5] = [b".debug", b".zdebug", b".stab", b".gnu.build.attributes", b".annobin."];
     const WHOLE: [&[u8]; 7] = [
         b".comment",
         b".note.GNU-stack",
