@@ -12,8 +12,9 @@ use modest_loader::image::Format;
 use crate::board::{Arch, Board, KernelSpec};
 use crate::codec::encode;
 use crate::kernel::Tree;
-use crate::module::{ModuleFile, check_init};
+use crate::module::{Change, ModuleFile, check_init};
 use crate::plan::{Plan, Source};
+use crate::strip::Refusal;
 
 /// Where the target looks for its manifest.
 pub const MANIFEST: &str = "/etc/modest.manifest";
@@ -28,8 +29,8 @@ const S_IFCHR: u32 = 0o020_000;
 pub struct Options {
     /// The program to become `/init`.
     pub init: PathBuf,
-    /// The format to change modules to.
-    pub modules_as: Option<Format>,
+    /// What to change in modules.
+    pub change: Change,
     /// How the archive is compressed.
     pub compress: Format,
     /// A manifest in place of the board's modules: its name, for messages, and its text.
@@ -58,7 +59,7 @@ impl Options {
     pub fn new(init: PathBuf) -> Options {
         Options {
             init,
-            modules_as: None,
+            change: Change::default(),
             compress: Format::Plain,
             manifest: None,
             verbatim_manifest: None,
@@ -81,6 +82,8 @@ pub struct Image {
     pub modules_file_bytes: u64,
     /// Length of their images together.
     pub modules_image_bytes: u64,
+    /// By how much stripping made these shorter.
+    pub modules_saved_bytes: u64,
     /// What a person might want to know.
     pub notes: Vec<String>,
 }
@@ -98,14 +101,22 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
         None => Source::board(board, kernel),
     };
     let mut plan = Plan::resolve(&source, tree)?;
-    let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.modules_as);
+    let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.change);
     let files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
     let comment = format!("{}, Linux {}", board.name, tree.release);
     let manifest = plan.manifest(&comment, tree, &files)?;
     let mut notes = std::mem::take(&mut plan.notes);
-    for ModuleFile { file, other_release, .. } in &files {
+    for ModuleFile { file, other_release, not_stripped, .. } in &files {
         let note = |other| format!("{file} is built for Linux {other}, not {}: it will be refused", tree.release);
         notes.extend(other_release.as_ref().map(note));
+        match not_stripped {
+            None | Some(Refusal::Signed) => {}
+            Some(refusal) => notes.push(format!("{file} is not stripped: {refusal}")),
+        }
+    }
+    match files.iter().filter(|file| file.not_stripped == Some(Refusal::Signed)).count() {
+        0 => {}
+        signed => notes.push(format!("{signed} of {} modules are signed, and not stripped", files.len())),
     }
 
     let mut archive = Archive::default();
@@ -151,6 +162,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
         modules: files.len(),
         modules_file_bytes: files.iter().map(|file| file.bytes.len() as u64).sum(),
         modules_image_bytes: files.iter().map(|file| file.image_bytes).sum(),
+        modules_saved_bytes: files.iter().map(|file| file.saved_bytes).sum(),
         notes,
     })
 }
@@ -223,6 +235,7 @@ mod tests {
     use crate::board::tests::{MINIMAL, board};
     use crate::codec::decode;
     use crate::module::tests::{module, tree};
+    use crate::strip::{self, Strip};
     use std::io::Read;
 
     /// Path, mode, device and content.
@@ -332,7 +345,7 @@ mod tests {
     #[test]
     fn the_same_input_makes_the_same_bytes() {
         let mut fixture = fixture();
-        fixture.options.modules_as = Some(Format::Gzip);
+        fixture.options.change.format = Some(Format::Gzip);
         for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
             fixture.options.compress = format;
             let image = built(&fixture);
@@ -349,6 +362,25 @@ mod tests {
             }
             assert!(built(&fixture).bytes == image.bytes);
         }
+    }
+
+    #[test]
+    fn stripped_modules_have_the_size_that_the_manifest_says() {
+        let mut fixture = fixture();
+        let whole = strip::tests::module(object::Architecture::Aarch64, "license=GPL\0vermagic=6.1.0 x\0", &[]);
+        let signed = [&whole, strip::SIGNATURE_MARKER].concat();
+        fs::write(fixture.tree.dir.join("k/ext4.ko"), signed).unwrap();
+        fs::write(fixture.tree.dir.join("k/virtio_blk.ko.xz"), encode(&whole, Format::Xz).unwrap()).unwrap();
+        fixture.options.change.strip = Some(Strip::Debug);
+        let image = built(&fixture);
+        assert_eq!(image.notes, ["1 of 2 modules are signed, and not stripped"]);
+        let entries = entries(&image.bytes);
+        let find = |path: &str| &entries.iter().find(|(name, ..)| name.ends_with(path)).unwrap().3;
+        let stripped = strip::strip(&whole, Strip::Debug).unwrap();
+        assert_eq!(decode(find("k/virtio_blk.ko.xz")).unwrap(), stripped);
+        assert!(find("k/ext4.ko").starts_with(&whole));
+        assert!(image.manifest.contains(&format!("@optional @size={} ", stripped.len())), "{}", image.manifest);
+        assert_eq!(image.modules_saved_bytes, (whole.len() - stripped.len()) as u64);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
 use mkmodest::kernel::{Kernel, Tree};
+use mkmodest::module::Change;
+use mkmodest::strip::Strip;
 use modest_loader::image::Format;
 
 /// Makes initramfs images with modest as their init, and boots them in QEMU.
@@ -97,6 +99,10 @@ struct How {
     /// The format of modules in the image
     #[arg(long, value_name = "FORMAT", default_value = "keep", value_parser = modules_as())]
     modules_as: Wanted,
+    /// Leaves out of unsigned modules what the kernel does not use; =btf, the types for BPF too (docs/strip.md)
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "debug",
+        value_parser = strip())]
+    strip: Option<Strip>,
     /// The compression of the image
     #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = compress())]
     compress: Format,
@@ -116,6 +122,13 @@ fn modules_as() -> impl TypedValueParser<Value = Wanted> {
             "gzip" => Some(Format::Gzip),
             _ => None,
         })
+    })
+}
+
+fn strip() -> impl TypedValueParser<Value = Strip> {
+    PossibleValuesParser::new(["debug", "btf"]).map(|name| match name.as_str() {
+        "btf" => Strip::Btf,
+        _ => Strip::Debug,
     })
 }
 
@@ -214,7 +227,7 @@ fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
-        modules_as: how.modules_as.0,
+        change: Change { format: how.modules_as.0, strip: how.strip },
         compress: how.compress,
         manifest: how.manifest.as_ref().map(named).transpose()?,
         firmware: how.firmware.clone(),
@@ -257,9 +270,13 @@ fn watch(boot: &Boot, marker: &str, timeout_s: u64, interrupt: &AtomicBool) -> R
 
 fn summary(image: &Image) -> String {
     let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1024));
-    let Image { bytes, modules, modules_file_bytes, modules_image_bytes, .. } = image;
+    let Image { bytes, modules, modules_file_bytes, modules_image_bytes, modules_saved_bytes, .. } = image;
     let (files, images) = (kib(*modules_file_bytes), kib(*modules_image_bytes));
-    format!("{modules} modules of {files} ({images} uncompressed), image {}", kib(bytes.len() as u64))
+    let saved = match *modules_saved_bytes {
+        0 => String::new(),
+        saved => format!(", {} less by --strip", kib(saved)),
+    };
+    format!("{modules} modules of {files} ({images} uncompressed{saved}), image {}", kib(bytes.len() as u64))
 }
 
 /// A step that may take long: told at once to a person, else only if it did.

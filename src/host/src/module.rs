@@ -11,6 +11,7 @@ use modest_loader::name;
 use crate::board::Arch;
 use crate::codec::{decode, encode};
 use crate::kernel::Tree;
+use crate::strip::{Refusal, Strip, strip};
 
 /// A module file for an image.
 #[derive(Clone, Debug)]
@@ -21,21 +22,34 @@ pub struct ModuleFile {
     pub bytes: Vec<u8>,
     /// Length of its image, uncompressed.
     pub image_bytes: u64,
+    /// By how much stripping made its image shorter.
+    pub saved_bytes: u64,
+    /// Why it was not stripped, if it should have been.
+    pub not_stripped: Option<Refusal>,
     /// The firmware files that it may ask for; they may be patterns.
     pub firmware: Vec<String>,
     /// The kernel release that it was built for, if that is not the tree's.
     pub other_release: Option<String>,
 }
 
+/// What is changed in a module on its way into an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change {
+    /// The format to put it in.
+    pub format: Option<Format>,
+    /// What to leave out of it.
+    pub strip: Option<Strip>,
+}
+
 impl ModuleFile {
-    /// Reads `file` of the tree, and changes its format to `wanted`.
-    pub fn read(tree: &Tree, file: &str, arch: Arch, wanted: Option<Format>) -> Result<ModuleFile> {
+    /// Reads `file` of the tree, and changes it.
+    pub fn read(tree: &Tree, file: &str, arch: Arch, change: Change) -> Result<ModuleFile> {
         let path = tree.dir.join(file);
-        Self::read_fallible(tree, file, &path, arch, wanted).with_context(|| format!("{}", path.display()))
+        Self::read_fallible(tree, file, &path, arch, change).with_context(|| format!("{}", path.display()))
     }
 
     fn read_fallible(
-        tree: &Tree, file: &str, path: &std::path::Path, arch: Arch, wanted: Option<Format>,
+        tree: &Tree, file: &str, path: &std::path::Path, arch: Arch, change: Change,
     ) -> Result<ModuleFile> {
         let mut bytes = fs::read(path)?;
         let has = Format::of(&bytes);
@@ -44,23 +58,31 @@ impl ModuleFile {
             Some((_, named)) => bail!("named as {}, but it is {}", named.name(), has.name()),
             None => bail!("expected a name that ends in .ko, .ko.gz, .ko.xz or .ko.zst"),
         };
-        let image = decode(&bytes).with_context(|| format!("not to be decompressed as {}", has.name()))?;
-        let (machine, expected) = (machine(&image), arch.machine());
+        let whole = decode(&bytes).with_context(|| format!("not to be decompressed as {}", has.name()))?;
+        let (machine, expected) = (machine(&whole), arch.machine());
         match machine {
             None => bail!("not a module: no ELF file"),
             Some(other) if other != expected => bail!("built for {other}; the board is {expected}"),
             Some(_) => {}
         }
-        let modinfo = modinfo(&image)?;
+        let modinfo = modinfo(&whole)?;
         let values = |key: &'static str| modinfo.iter().filter_map(move |(k, v)| (*k == key).then_some(*v));
         let release = values("vermagic").filter_map(|vermagic| vermagic.split(' ').next()).next();
-        let format = wanted.unwrap_or(has);
-        if wanted.is_some() {
-            bytes = encode(&image, format)?;
+        let (stripped, not_stripped) = match change.strip.map(|what| strip(&whole, what)) {
+            None => (None, None),
+            Some(Ok(stripped)) => (Some(stripped), None),
+            Some(Err(refusal)) => (None, Some(refusal)),
+        };
+        let image = stripped.as_ref().unwrap_or(&whole);
+        let format = change.format.unwrap_or(has);
+        if change.format.is_some() || stripped.is_some() {
+            bytes = encode(image, format)?;
         }
         Ok(ModuleFile {
             file: format!("{stem}{}", format.ending()),
             image_bytes: image.len() as u64,
+            saved_bytes: (whole.len() - image.len()) as u64,
+            not_stripped,
             firmware: values("firmware").map(String::from).collect(),
             other_release: release.filter(|release| *release != tree.release).map(String::from),
             bytes,
@@ -87,7 +109,7 @@ fn machine(bytes: &[u8]) -> Option<Machine> {
 }
 
 /// The pairs of a module's `.modinfo`.
-fn modinfo(image: &[u8]) -> Result<Vec<(&str, &str)>> {
+pub(crate) fn modinfo(image: &[u8]) -> Result<Vec<(&str, &str)>> {
     let elf = ElfBytes::<AnyEndian>::minimal_parse(image)?;
     let section = elf.section_header_by_name(".modinfo")?.context("not a module: no .modinfo in it")?;
     let (data, _) = elf.section_data(&section)?;
@@ -150,7 +172,8 @@ pub(crate) mod tests {
             (Some(Format::Plain), "k/a.ko", Format::Plain),
             (Some(Format::Gzip), "k/a.ko.gz", Format::Gzip),
         ] {
-            let module = ModuleFile::read(&tree, "k/a.ko.xz", Arch::Aarch64, wanted).unwrap();
+            let module =
+                ModuleFile::read(&tree, "k/a.ko.xz", Arch::Aarch64, Change { format: wanted, strip: None }).unwrap();
             assert_eq!((module.file.as_str(), module.image_bytes), (file, image.len() as u64));
             assert_eq!(module.bytes, encode(&image, format).unwrap());
             assert_eq!(module.firmware, ["a/b.bin", "c*.bin"]);
@@ -171,7 +194,7 @@ pub(crate) mod tests {
             ("cut.ko.gz", &encode(&good, Format::Gzip).unwrap()[..50]),
             ("module", &good),
         ]);
-        let read = |file| ModuleFile::read(&tree, file, Arch::Aarch64, None);
+        let read = |file| ModuleFile::read(&tree, file, Arch::Aarch64, Change::default());
         assert_eq!(read("other.ko").unwrap().other_release.as_deref(), Some("6.2.0"));
         for (file, says) in [
             ("riscv.ko", "built for RISC-V (64 bits); the board is AArch64"),

@@ -231,6 +231,8 @@ mod tests {
             file: format!("{}.gz", step.file),
             bytes: Vec::new(),
             image_bytes: 7,
+            saved_bytes: 0,
+            not_stripped: None,
             firmware: Vec::new(),
             other_release: None,
         };
