@@ -27,7 +27,7 @@ fn all_load_by_stream(board: &str, format: Format) {
     let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "256").unwrap();
     *memory = "512".into();
     let names = idle_modules(&scenario);
-    scenario.options.modules_as = (format == Format::Gzip).then_some(Format::Gzip);
+    scenario.options.change.format = (format == Format::Gzip).then_some(Format::Gzip);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
     let Scenario { board, kernel, options, .. } = &scenario;
     let plan = image::build(board, &kernel.spec, &kernel.tree, options).unwrap().manifest;
