@@ -518,11 +518,13 @@ fn decoded<K: Kernel>(
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
     with_source(kernel, file, format, extent, &mut |source| match path {
-        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
-            StreamError::Source(error) => of_source(format)(error),
-            StreamError::Memory(errno) => Failure::Memory(errno),
-            StreamError::Module(errno) => Failure::Kernel(errno),
-        }),
+        LoadPath::Stream if cfg!(feature = "stream") => {
+            kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
+                StreamError::Source(error) => of_source(format)(error),
+                StreamError::Memory(errno) => Failure::Memory(errno),
+                StreamError::Module(errno) => Failure::Kernel(errno),
+            })
+        }
         _ => buffer(kernel, request, format, len_bytes, source),
     })
 }
