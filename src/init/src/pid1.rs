@@ -52,18 +52,17 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     assert!(!cmdline.has("modest.panic"), "as modest.panic asks for");
 
     if !outcome.stopped {
-        let hand_over = outcome.hand_over.or_else(|| cmdline.value("root").map(|_| HandOver::SwitchRoot));
         printk.restore();
-        match hand_over {
-            Some(HandOver::Exec(path)) => exec(&mut console, &path, argv, envp),
-            Some(HandOver::SwitchRoot) => switch_root::switch_root(&mut console, &cmdline, argv, envp),
-            None => console.line(
+        match &outcome.hand_over {
+            Some(HandOver::Exec(path)) => exec(&mut console, path, argv, envp),
+            None if cmdline.value("root").is_none() => console.line(
                 Level::Error,
                 format_args!(
                     "no next init: {} has no @exec or @switch-root, and the kernel command line no root=",
                     shown(manifest)
                 ),
             ),
+            _ => switch_root::switch_root(&mut console, &cmdline, argv, envp),
         }
     }
     last_resort(&mut console, &outcome.policy, argv, envp)

@@ -29,6 +29,8 @@ const DEFAULT_WAIT_S: u64 = 10;
 const LOOK_MS: u32 = 20;
 
 /// Moves to the root that the command line names and runs its init; returns only when that fails, which it tells.
+// Out of line, as its caller has buffers of its own.
+#[inline(never)]
 pub fn switch_root(console: &mut Console, cmdline: &Cmdline, argv: StringArray, envp: StringArray) {
     let Some(text) = cmdline.value("root") else {
         return console.line(Level::Error, format_args!("@switch-root: the kernel command line has no root="));
