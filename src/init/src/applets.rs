@@ -109,10 +109,11 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
 
 /// The kernel's command line; where it cannot be had, a line says so and it counts as empty.
 pub fn read_cmdline(console: &mut Console) -> Cmdline {
-    Cmdline::read(&Linux, c"/proc/cmdline").unwrap_or_else(|error| {
+    let mut cmdline = Cmdline::empty();
+    if let Err(error) = cmdline.read(&Linux, c"/proc/cmdline") {
         console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
-        Cmdline::empty()
-    })
+    }
+    cmdline
 }
 
 /// The ceiling on memory that the kernel command line sets; where it is no size, a line says so.
