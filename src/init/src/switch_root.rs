@@ -276,7 +276,7 @@ fn find_init(console: &mut Console, cmdline: &Cmdline, init: &mut Path) -> bool 
 
 /// Makes the mounted root `/`, with the mounts of the initramfs and without its files.
 fn enter() -> Result<(), (&'static str, Errno)> {
-    for (from, to) in [
+    for &(from, to) in &[
         (c"/dev", c"/sysroot/dev"),
         (c"/proc", c"/sysroot/proc"),
         (c"/sys", c"/sysroot/sys"),

@@ -28,9 +28,9 @@ impl Format {
 
     /// The format that a file's first bytes tell; [`Format::Plain`] for all others.
     pub fn of(magic: &[u8]) -> Format {
-        let magics: [(Format, &[u8]); 3] =
+        const MAGICS: [(Format, &[u8]); 3] =
             [(Format::Gzip, b"\x1f\x8b"), (Format::Xz, b"\xfd7zXZ\0"), (Format::Zstd, b"\x28\xb5\x2f\xfd")];
-        magics.into_iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| format)
+        MAGICS.iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| *format)
     }
 
     /// What such a file's name ends in, after `.ko`.
