@@ -34,23 +34,22 @@ fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Open(errno) | Failure::Read(errno) | Failure::Memory(errno) | Failure::Kernel(errno)) =
-            self.failure
-        else {
-            return match (self.failure, self.fault) {
-                (_, Some(fault)) => fault.fmt(f),
-                (Failure::Decode(error), _) => error.fmt(f),
-                (Failure::Refusal(refusal), _) => refusal.fmt(f),
-                _ => Ok(()),
-            };
+        let (errno, meaning) = match self.failure {
+            Failure::Open(errno) => (errno, of_open(errno)),
+            Failure::Read(errno) => (errno, "the file cannot be read"),
+            Failure::Memory(errno) => (errno, "no memory can be mapped for the image"),
+            Failure::Kernel(errno) => (errno, of_kernel(errno)),
+            Failure::Decode(error) => {
+                return match self.fault {
+                    Some(fault) => fault.fmt(f),
+                    None => error.fmt(f),
+                };
+            }
+            Failure::Refusal(refusal) => return refusal.fmt(f),
         };
-        write!(f, "{errno}: ")?;
-        match (self.failure, self.fault) {
-            (_, Some(fault)) => fault.fmt(f),
-            (Failure::Open(errno), _) => f.write_str(of_open(errno)),
-            (Failure::Read(_), _) => f.write_str("the file cannot be read"),
-            (Failure::Memory(_), _) => f.write_str("no memory can be mapped for the image"),
-            _ => f.write_str(of_kernel(errno)),
+        match self.fault {
+            Some(fault) => write!(f, "{errno}: {fault}"),
+            None => write!(f, "{errno}: {meaning}"),
         }
     }
 }
