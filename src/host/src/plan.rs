@@ -101,9 +101,9 @@ impl Plan {
         let in_tree = format!("{}/", tree.target_dir());
         let module = entry.module.strip_prefix(&in_tree).unwrap_or(entry.module);
         ensure!(!module.starts_with('/'), "{module} is not in {in_tree}; expected a name or a path below that");
-        let mut buf = resolve::Buffer::new();
-        match resolve::resolve(&Linux, &Root::Given(root), module, &mut buf) {
-            Ok((_, Resolved::Builtin)) => {
+        let (mut folder, mut buf) = (modest_loader::Path::new(), resolve::Buffer::new());
+        match resolve::resolve(&Linux, &Root::Given(root), module, &mut folder, &mut buf) {
+            Ok(Resolved::Builtin) => {
                 let name = name::of(module);
                 let params = match entry.params {
                     "" => String::new(),
@@ -111,7 +111,7 @@ impl Plan {
                 };
                 self.notes.push(format!("{name} is built into the kernel{params}"));
             }
-            Ok((_, Resolved::Files(files))) => {
+            Ok(Resolved::Files(files)) => {
                 for file in files.dependencies() {
                     self.add(Step { file: file.into(), optional: entry.optional, path: None, params: String::new() })?;
                 }

@@ -44,11 +44,11 @@ const STOPPED: u8 = 3;
 /// Does what the arguments ask for: the exit code.
 pub fn main(argv: StringArray) -> u8 {
     let mut args = argv.iter().skip(1);
-    match args.next().map(CStr::to_bytes) {
-        Some(b"load") => load(args),
-        Some(b"insmod") => insmod(args),
-        Some(b"--help" | b"-h") => print(HELP),
-        Some(b"--version" | b"-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")),
+    match args.next().map(shown) {
+        Some("load") => load(args),
+        Some("insmod") => insmod(args),
+        Some("--help" | "-h") => print(HELP),
+        Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => usage(HELP),
     }
 }
@@ -68,11 +68,11 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut manifest = None;
     let mut dry_run = false;
     while let Some(arg) = args.next() {
-        match arg.to_bytes() {
-            b"-n" => dry_run = true,
-            b"-q" => console.level = Level::Error,
-            b"-v" => console.level = Level::Debug,
-            b"-m" => match args.next() {
+        match shown(arg) {
+            "-n" => dry_run = true,
+            "-q" => console.level = Level::Error,
+            "-v" => console.level = Level::Debug,
+            "-m" => match args.next() {
                 Some(path) => manifest = Some(path),
                 None => return usage("modest: -m needs the path of a manifest\n"),
             },
@@ -109,10 +109,11 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
 
 /// The kernel's command line; where it cannot be had, a line says so and it counts as empty.
 pub fn read_cmdline(console: &mut Console) -> Cmdline {
-    Cmdline::read(&Linux, c"/proc/cmdline").unwrap_or_else(|error| {
+    let mut cmdline = Cmdline::empty();
+    if let Err(error) = cmdline.read(&Linux, c"/proc/cmdline") {
         console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
-        Cmdline::empty()
-    })
+    }
+    cmdline
 }
 
 /// The ceiling on memory that the kernel command line sets; where it is no size, a line says so.

@@ -32,7 +32,7 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
         console.level = Level::Error;
     }
     if let Some((path, errno)) = unmounted {
-        console.line(Level::Error, format_args!("{path}: {errno}: cannot be mounted"));
+        console.line(Level::Error, format_args!("{}: {errno}: cannot be mounted", shown(path)));
     }
     let printk = Printk::unlimited();
 
@@ -43,7 +43,8 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let outcome = run::run(&Linux, &mut console, &options);
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
-    if let Some((peak, own)) = Some(()).filter(|()| console.wants(Level::Debug)).and_then(|()| memory::own_kib(&Linux))
+    if console.wants(Level::Debug)
+        && let Some((peak, own)) = memory::own_kib(&Linux)
     {
         console.line(Level::Debug, format_args!("memory: peak {peak} KiB, of its own {own} KiB"));
     }
@@ -52,18 +53,17 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     assert!(!cmdline.has("modest.panic"), "as modest.panic asks for");
 
     if !outcome.stopped {
-        let hand_over = outcome.hand_over.or_else(|| cmdline.value("root").map(|_| HandOver::SwitchRoot));
         printk.restore();
-        match hand_over {
-            Some(HandOver::Exec(path)) => exec(&mut console, &path, argv, envp),
-            Some(HandOver::SwitchRoot) => switch_root::switch_root(&mut console, &cmdline, argv, envp),
-            None => console.line(
+        match &outcome.hand_over {
+            Some(HandOver::Exec(path)) => exec(&mut console, path, argv, envp),
+            None if cmdline.value("root").is_none() => console.line(
                 Level::Error,
                 format_args!(
                     "no next init: {} has no @exec or @switch-root, and the kernel command line no root=",
                     shown(manifest)
                 ),
             ),
+            _ => switch_root::switch_root(&mut console, &cmdline, argv, envp),
         }
     }
     last_resort(&mut console, &outcome.policy, argv, envp)
@@ -118,23 +118,21 @@ fn halt(console: &mut Console) -> ! {
 }
 
 /// Mounts what nobody did; the last that failed.
-fn mount_all() -> Option<(&'static str, Errno)> {
+fn mount_all() -> Option<(&'static CStr, Errno)> {
     let mut failed = None;
     let root = device(c"/");
-    for (kind, target, name) in
-        [(c"devtmpfs", c"/dev", "/dev"), (c"proc", c"/proc", "/proc"), (c"sysfs", c"/sys", "/sys")]
-    {
+    for &(kind, target) in &[(c"devtmpfs", c"/dev"), (c"proc", c"/proc"), (c"sysfs", c"/sys")] {
         let _ = sys::mkdir(target);
         // On a device of its own, something is mounted there already.
         if device(target) == root
             && let Err(errno) = sys::mount(kind, target, Some(kind), sys::MS_NOSUID | sys::MS_NOEXEC, None)
         {
-            failed = Some((name, errno));
+            failed = Some((target, errno));
         }
     }
     // Without devtmpfs there are only the devices that the initramfs brought, or these.
     if sys::faccessat(c"/dev/null", 0).is_err() {
-        for (path, major, minor) in [(c"/dev/console", 5, 1), (c"/dev/null", 1, 3), (c"/dev/kmsg", 1, 11)] {
+        for &(path, major, minor) in &[(c"/dev/console", 5, 1), (c"/dev/null", 1, 3), (c"/dev/kmsg", 1, 11)] {
             let _ = sys::mknod_char(path, major, minor);
         }
     }

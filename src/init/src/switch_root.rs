@@ -20,7 +20,7 @@ use crate::pid1::{exec, wants_writable};
 const TARGET: &CStr = c"/sysroot";
 
 /// The programs that the kernel itself would try in a root, in its order (init/main.c).
-const INITS: [&CStr; 4] = [c"/sbin/init", c"/etc/init", c"/bin/init", c"/bin/sh"];
+const INITS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 
 /// How long the device is waited for where the command line does not say.
 const DEFAULT_WAIT_S: u64 = 10;
@@ -29,6 +29,8 @@ const DEFAULT_WAIT_S: u64 = 10;
 const LOOK_MS: u32 = 20;
 
 /// Moves to the root that the command line names and runs its init; returns only when that fails, which it tells.
+// Out of line, as its caller has buffers of its own.
+#[inline(never)]
 pub fn switch_root(console: &mut Console, cmdline: &Cmdline, argv: StringArray, envp: StringArray) {
     let Some(text) = cmdline.value("root") else {
         return console.line(Level::Error, format_args!("@switch-root: the kernel command line has no root="));
@@ -37,11 +39,13 @@ pub fn switch_root(console: &mut Console, cmdline: &Cmdline, argv: StringArray, 
         Ok(spec) => spec,
         Err(bad) => return console.line(Level::Error, format_args!("@switch-root: {bad}")),
     };
-    let Some(device) = wait_for(console, cmdline, text, &spec) else { return };
-    if !mount(console, cmdline, &device) {
+    let (mut device, mut init) = (Path::new(), Path::new());
+    if !wait_for(console, cmdline, text, &spec, &mut device)
+        || !mount(console, cmdline, &device)
+        || !find_init(console, cmdline, &mut init)
+    {
         return;
     }
-    let Some(init) = find_init(console, cmdline) else { return };
     if let Err((what, errno)) = enter() {
         return console.line(Level::Error, format_args!("@switch-root: {what}: {errno}"));
     }
@@ -58,20 +62,21 @@ fn longest_wait_s(cmdline: &Cmdline) -> Option<u64> {
     }
 }
 
-fn wait_for(console: &mut Console, cmdline: &Cmdline, text: &str, spec: &RootSpec) -> Option<Path> {
+/// Waits for the device of `spec` and leaves its path in `device`; whether it came, after telling when not.
+fn wait_for(console: &mut Console, cmdline: &Cmdline, text: &str, spec: &RootSpec, device: &mut Path) -> bool {
     let start_us = sys::monotonic_us();
     let longest_s = longest_wait_s(cmdline);
     let mut next_word_s = 1;
     loop {
-        if let Some(device) = find(spec) {
+        if find(spec, device).is_some() {
             let ms = (sys::monotonic_us() - start_us) / 1000;
-            console.line(Level::Info, format_args!("root={text} is {}, after {ms} ms", shown(&device)));
-            return Some(device);
+            console.line(Level::Info, format_args!("root={text} is {}, after {ms} ms", shown(device)));
+            return true;
         }
         let waited_s = (sys::monotonic_us() - start_us) / 1_000_000;
         if longest_s.is_some_and(|longest| waited_s >= longest) {
             console.line(Level::Error, format_args!("root={text}: not there after {waited_s} s; {}", BlockDevices));
-            return None;
+            return false;
         }
         if waited_s >= next_word_s {
             console.line(Level::Info, format_args!("waiting for root={text}; {}", BlockDevices));
@@ -115,28 +120,28 @@ fn open_device(device: &CStr) -> Option<Fd> {
     (sys::fstat(&fd).ok()?.kind == FileKind::BlockDevice).then_some(fd)
 }
 
-/// The device of `spec`, if it is there.
-fn find(spec: &RootSpec) -> Option<Path> {
-    if let RootSpec::Device(device) = spec {
-        let device = path(&[device.as_bytes()])?;
-        return open_device(&device).map(|_| device);
+/// Leaves in `device` the device of `spec`, if it is there.
+fn find(spec: &RootSpec, device: &mut Path) -> Option<()> {
+    if let RootSpec::Device(named) = spec {
+        *device = path(&[named.as_bytes()])?;
+        return open_device(device).map(drop);
     }
     let mut found = None;
     each_block_device(&mut |name| {
-        found = check(spec, name);
+        found = check(spec, name, device);
         found.is_some()
     });
     found
 }
 
-/// The device that `spec` means if it is `name` or, for a partition's UUID, on it.
-fn check(spec: &RootSpec, name: &str) -> Option<Path> {
-    let device = path(&[b"/dev/", name.as_bytes()])?;
-    let fd = open_device(&device)?;
+/// Leaves in `device` the one that `spec` means if it is `name` or, for a partition's UUID, on it.
+fn check(spec: &RootSpec, name: &str, device: &mut Path) -> Option<()> {
+    *device = path(&[b"/dev/", name.as_bytes()])?;
+    let fd = open_device(device)?;
     let mut read = |buf: &mut [u8], at: u64| sys::pread64(&fd, buf, at) == Ok(buf.len());
     if matches!(spec, RootSpec::Label(_) | RootSpec::Uuid(_)) {
         let mut start = [0; SUPERBLOCK_BYTES];
-        return (read(&mut start, 0) && spec.is_filesystem(&start)).then_some(device);
+        return (read(&mut start, 0) && spec.is_filesystem(&start)).then_some(());
     }
     let about = |file: &str| path(&[b"/sys/class/block/", name.as_bytes(), file.as_bytes()]);
     if sys::faccessat(&about("/partition")?, 0).is_ok() {
@@ -148,8 +153,8 @@ fn check(spec: &RootSpec, name: &str) -> Option<Path> {
     let number = spec.partition(sector_bytes, &mut read)?;
     // The kernel puts a `p` between a disk's name and a partition's number where the name ends in a digit.
     let p = if name.bytes().last().is_some_and(|b| b.is_ascii_digit()) { "p" } else { "" };
-    let partition = path_of(format_args!("/dev/{name}{p}{number}"))?;
-    open_device(&partition).map(|_| partition)
+    *device = path_of(format_args!("/dev/{name}{p}{number}"))?;
+    open_device(device).map(drop)
 }
 
 /// Mounts `device`; whether that went well, after telling when not.
@@ -247,21 +252,20 @@ fn each_filesystem(mount: &mut dyn FnMut(&str) -> bool) -> bool {
     false
 }
 
-/// The init in the mounted root, told of when there is none.
-fn find_init(console: &mut Console, cmdline: &Cmdline) -> Option<Path> {
+/// Leaves in `init` the init of the mounted root; whether there is one, after telling when not.
+fn find_init(console: &mut Console, cmdline: &Cmdline, init: &mut Path) -> bool {
     let named = cmdline.value("init");
-    let there = |init: &CStr| {
+    let candidates = named.as_ref().map_or(&INITS[..], core::slice::from_ref);
+    let found = candidates.iter().any(|candidate| {
+        let Some(candidate) = path(&[candidate.as_bytes()]) else { return false };
+        *init = candidate;
         // Absolute links in the root lead to places in the root, so it must be looked at from within.
         let Ok(outside) = sys::openat(None, c"/", sys::O_RDONLY | sys::O_DIRECTORY) else { return false };
         let there = sys::chroot(TARGET).and_then(|()| sys::faccessat(init, sys::X_OK)).is_ok();
         let _ = sys::fchdir(&outside).and_then(|()| sys::chroot(c"."));
         there
-    };
-    let found = match named {
-        Some(init) => path(&[init.as_bytes()]).filter(|init| there(init)),
-        None => INITS.into_iter().find(|init| there(init)).and_then(|init| path(&[init.to_bytes()])),
-    };
-    if found.is_none() {
+    });
+    if !found {
         let named = named.unwrap_or("/sbin/init, /etc/init, /bin/init or /bin/sh");
         console.line(Level::Error, format_args!("no next init: the root has no executable {named}"));
         // Left mounted it would only be in the way of the policy's program.
@@ -272,7 +276,7 @@ fn find_init(console: &mut Console, cmdline: &Cmdline) -> Option<Path> {
 
 /// Makes the mounted root `/`, with the mounts of the initramfs and without its files.
 fn enter() -> Result<(), (&'static str, Errno)> {
-    for (from, to) in [
+    for &(from, to) in &[
         (c"/dev", c"/sysroot/dev"),
         (c"/proc", c"/sysroot/proc"),
         (c"/sys", c"/sysroot/sys"),

@@ -39,19 +39,19 @@ impl Cmdline {
         Cmdline { buf: [0; CMDLINE_BYTES], len: 0 }
     }
 
-    /// Reads `/proc/cmdline` or another file like it.
-    pub fn read<K: Kernel>(kernel: &K, path: &CStr) -> Result<Cmdline, CmdlineError> {
-        let mut cmdline = Cmdline::empty();
+    /// Reads `/proc/cmdline` or another file like it; stays empty where that fails.
+    pub fn read<K: Kernel>(&mut self, kernel: &K, path: &CStr) -> Result<(), CmdlineError> {
         let file = kernel.open(path).map_err(CmdlineError::Read)?;
-        cmdline.len = read_full(kernel, &file, &mut cmdline.buf).map_err(CmdlineError::Read)?.len();
-        if cmdline.len == CMDLINE_BYTES {
+        let len = read_full(kernel, &file, &mut self.buf).map_err(CmdlineError::Read)?.len();
+        if len == CMDLINE_BYTES {
             return Err(CmdlineError::TooLong);
         }
+        self.len = len;
         // A byte that is no UTF-8 spoils its own word, not the line.
-        while let Err(e) = core::str::from_utf8(&cmdline.buf[..cmdline.len]) {
-            cmdline.buf[e.valid_up_to()] = b'?';
+        while let Err(e) = core::str::from_utf8(&self.buf[..len]) {
+            self.buf[e.valid_up_to()] = b'?';
         }
-        Ok(cmdline)
+        Ok(())
     }
 
     /// Its words in order, each as a name and what follows its `=`, without the quotes around the value or the word.
@@ -99,9 +99,14 @@ mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
 
+    fn read(text: &[u8]) -> Result<Cmdline, CmdlineError> {
+        let fake = Fake::default().with_file("/proc/cmdline", text).reading_at_most(7);
+        let mut cmdline = Cmdline::empty();
+        cmdline.read(&fake, c"/proc/cmdline").map(|()| cmdline)
+    }
+
     fn cmdline(text: &str) -> Cmdline {
-        let fake = Fake::default().with_file("/proc/cmdline", text.as_bytes()).reading_at_most(7);
-        Cmdline::read(&fake, c"/proc/cmdline").unwrap()
+        read(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -125,15 +130,14 @@ mod tests {
         assert!(line.has("rw") && !line.has("root"));
         assert!(line.skips(Name("snd_b")) && line.skips(Name("a")) && !line.skips(Name("b")));
         assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
-        let fake = Fake::default().with_file("/c", b"a=\xff\xfe b=2");
-        assert_eq!(Cmdline::read(&fake, c"/c").unwrap().value("b"), Some("2"));
+        assert_eq!(read(b"a=\xff\xfe b=2").unwrap().value("b"), Some("2"));
         assert!(cmdline("").words().next().is_none());
     }
 
     #[test]
     fn a_line_over_the_limit_is_an_error() {
-        let fake = Fake::default().with_file("/c", &[b'x'; CMDLINE_BYTES]);
-        assert_eq!(Cmdline::read(&fake, c"/c").err(), Some(CmdlineError::TooLong));
-        assert_eq!(Cmdline::read(&fake, c"/d").err(), Some(CmdlineError::Read(Errno::ENOENT)));
+        assert_eq!(read(&[b'x'; CMDLINE_BYTES]).err(), Some(CmdlineError::TooLong));
+        let mut cmdline = Cmdline::empty();
+        assert_eq!(cmdline.read(&Fake::default(), c"/d"), Err(CmdlineError::Read(Errno::ENOENT)));
     }
 }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::text;
+
 /// An error number as the kernel returns it (errno(3)); as wide as what a system call returns, which keeps results small.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub usize);
@@ -13,8 +15,7 @@ macro_rules! names {
             $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as usize);)*
         }
 
-        /// The names in a row, and the number of each: a third of what a table of slices takes.
-        const NAMES: &[u8] = concat!($(stringify!($name), " "),*).as_bytes();
+        const NAMES: &str = concat!($(stringify!($name), "\n"),*);
         const NUMBERS: &[u8] = &[$(linux_raw_sys::errno::$name as u8),*];
     };
 }
@@ -36,10 +37,37 @@ names! {
 impl Errno {
     /// The name of the number, such as `ENOENT`; `None` for one that no kernel defines.
     pub fn name(self) -> Option<&'static str> {
-        let at = NUMBERS.iter().position(|number| usize::from(*number) == self.0)?;
-        core::str::from_utf8(NAMES.split(|b| *b == b' ').nth(at)?).ok()
+        self.text_in(NUMBERS, NAMES)
+    }
+
+    /// The line of `texts` that stands where `numbers` has this number; for an empty one the next that is not.
+    /// Texts in a row and numbers in a row are a third of what a table of slices takes. See [`meaning`].
+    pub fn text_in(self, numbers: &[u8], texts: &'static str) -> Option<&'static str> {
+        let at = numbers.iter().position(|number| usize::from(*number) == self.0)?;
+        text::fields(texts, b'\n').skip(at).find(|text| !text.is_empty())
     }
 }
+
+/// What an errno means, as a `match` would say it: `meaning!(errno, { ENOENT | ENOTDIR => "…", _ => "…" })`.
+macro_rules! meaning {
+    ($errno:expr, { $($name:ident $(| $like:ident)* => $text:literal,)* _ => $other:literal $(,)? }) => {
+        $errno
+            .text_in(
+                &[$($($crate::errno::Errno::$like.0 as u8,)* $crate::errno::Errno::$name.0 as u8),*],
+                concat!($($($crate::errno::line!($like),)* $text, "\n"),*),
+            )
+            .unwrap_or($other)
+    };
+}
+
+/// For [`meaning`]: an empty line for `name`.
+macro_rules! line {
+    ($name:ident) => {
+        "\n"
+    };
+}
+
+pub(crate) use {line, meaning};
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

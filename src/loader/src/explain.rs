@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::errno::Errno;
+use crate::errno::{Errno, meaning};
 use crate::image::{self, Fault, Format};
 use crate::kernel::Kernel;
 use crate::load::Failure;
@@ -34,93 +34,69 @@ fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Open(errno) | Failure::Read(errno) | Failure::Memory(errno) | Failure::Kernel(errno)) =
-            self.failure
-        else {
-            return match (self.failure, self.fault) {
-                (_, Some(fault)) => fault.fmt(f),
-                (Failure::Decode(error), _) => error.fmt(f),
-                (Failure::Refusal(refusal), _) => refusal.fmt(f),
-                _ => Ok(()),
-            };
+        let (errno, meaning) = match self.failure {
+            Failure::Open(errno) => (errno, of_open(errno)),
+            Failure::Read(errno) => (errno, "the file cannot be read"),
+            Failure::Memory(errno) => (errno, "no memory can be mapped for the image"),
+            Failure::Kernel(errno) => (errno, of_kernel(errno)),
+            Failure::Decode(error) => {
+                return match self.fault {
+                    Some(fault) => fault.fmt(f),
+                    None => error.fmt(f),
+                };
+            }
+            Failure::Refusal(refusal) => return refusal.fmt(f),
         };
-        write!(f, "{errno}: ")?;
-        match (self.failure, self.fault) {
-            (_, Some(fault)) => fault.fmt(f),
-            (Failure::Open(errno), _) => f.write_str(of_open(errno)),
-            (Failure::Read(_), _) => f.write_str("the file cannot be read"),
-            (Failure::Memory(_), _) => f.write_str("no memory can be mapped for the image"),
-            _ => f.write_str(of_kernel(errno)),
+        match self.fault {
+            Some(fault) => write!(f, "{errno}: {fault}"),
+            None => write!(f, "{errno}: {meaning}"),
         }
     }
 }
 
 /// What an errno of open(2) means for a module file.
 pub fn of_open(errno: Errno) -> &'static str {
-    match errno {
-        Errno::ENOENT => "no such file",
-        Errno::EACCES => "permission to read it is denied",
-        Errno::ELOOP => "its symbolic links lead in a circle",
-        Errno::ENOTDIR => "a part of its path is not a directory",
-        Errno::ENAMETOOLONG => "its path is too long",
-        Errno::EMFILE | Errno::ENFILE => "too many files are open",
-        Errno::ENXIO => "it is a FIFO, socket or absent device, not a module",
-        Errno::EIO => "the storage it is on does not answer",
+    meaning!(errno, {
+        ENOENT => "no such file",
+        EACCES => "permission to read it is denied",
+        ELOOP => "its symbolic links lead in a circle",
+        ENOTDIR => "a part of its path is not a directory",
+        ENAMETOOLONG => "its path is too long",
+        EMFILE | ENFILE => "too many files are open",
+        ENXIO => "it is a FIFO, socket or absent device, not a module",
+        EIO => "the storage it is on does not answer",
         _ => "it cannot be opened",
-    }
+    })
 }
 
 /// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
 pub fn of_kernel(errno: Errno) -> &'static str {
-    meaning(&OF_KERNEL, errno).unwrap_or("its init failed")
-}
-
-const UNTRUSTED: &str = "not signed with a key that this kernel trusts, and it enforces signatures";
-
-const OF_KERNEL: [(Errno, &str); 23] = [
-    (
-        Errno::EPERM,
-        "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel command line, \
-         or lockdown)",
-    ),
-    (Errno::EACCES, "a security module of the kernel forbids it"),
-    (
-        Errno::ENOEXEC,
-        "the kernel does not take it for a module of its own (another \
-         kernel version or configuration, or damaged)",
-    ),
-    (
-        Errno::EINVAL,
-        "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or compressed \
-         data that does not decode)",
-    ),
-    (
-        Errno::ENOENT,
-        "a symbol it needs is not there, load what exports it first (or \
-         its init found something missing)",
-    ),
-    (Errno::EEXIST, "its init says that something exists already"),
-    (Errno::EBUSY, "a module it needs, or a duplicate of it, is still being loaded or unloaded"),
-    (Errno::EKEYREJECTED, UNTRUSTED),
-    (Errno::ENOKEY, UNTRUSTED),
-    (Errno::EKEYEXPIRED, UNTRUSTED),
-    (Errno::EKEYREVOKED, UNTRUSTED),
-    (Errno::EBADMSG, "its signature is malformed"),
-    (Errno::ENOPKG, "its signature uses an algorithm that this kernel lacks"),
-    (Errno::EOPNOTSUPP, "the kernel cannot decompress modules (or its init does not support this machine)"),
-    (Errno::ETXTBSY, "the file is open for writing"),
-    (Errno::EFBIG, "the file is too big"),
-    (Errno::EFAULT, "the image could not be read to its end"),
-    (Errno::ENOMEM, "the kernel has too little memory for it"),
-    (Errno::EINTR, "interrupted by a signal"),
-    (Errno::ENOSYS, "the kernel has no such call: modules are not configured (or its init said so)"),
-    (Errno::ENODEV, "its init found no device that it is for"),
-    (Errno::ENXIO, "its init found no device that it is for"),
-    (Errno::EIO, "reading it, or its device, failed"),
-];
-
-fn meaning(table: &[(Errno, &'static str)], errno: Errno) -> Option<&'static str> {
-    table.iter().find_map(|(number, meaning)| (*number == errno).then_some(*meaning))
+    meaning!(errno, {
+        EPERM => "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
+                  command line, or lockdown)",
+        EACCES => "a security module of the kernel forbids it",
+        ENOEXEC => "the kernel does not take it for a module of its own (another kernel version or configuration, or \
+                    damaged)",
+        EINVAL => "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or \
+                   compressed data that does not decode)",
+        ENOENT => "a symbol it needs is not there, load what exports it first (or its init found something missing)",
+        EEXIST => "its init says that something exists already",
+        EBUSY => "a module it needs, or a duplicate of it, is still being loaded or unloaded",
+        EKEYREJECTED | ENOKEY | EKEYEXPIRED | EKEYREVOKED =>
+            "not signed with a key that this kernel trusts, and it enforces signatures",
+        EBADMSG => "its signature is malformed",
+        ENOPKG => "its signature uses an algorithm that this kernel lacks",
+        EOPNOTSUPP => "the kernel cannot decompress modules (or its init does not support this machine)",
+        ETXTBSY => "the file is open for writing",
+        EFBIG => "the file is too big",
+        EFAULT => "the image could not be read to its end",
+        ENOMEM => "the kernel has too little memory for it",
+        EINTR => "interrupted by a signal",
+        ENOSYS => "the kernel has no such call: modules are not configured (or its init said so)",
+        ENODEV | ENXIO => "its init found no device that it is for",
+        EIO => "reading it, or its device, failed",
+        _ => "its init failed",
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use core::fmt;
 
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel};
+use crate::text;
 
 /// How a file holds its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,9 @@ impl Format {
 
     /// The format that a file's first bytes tell; [`Format::Plain`] for all others.
     pub fn of(magic: &[u8]) -> Format {
-        let magics: [(Format, &[u8]); 3] =
+        const MAGICS: [(Format, &[u8]); 3] =
             [(Format::Gzip, b"\x1f\x8b"), (Format::Xz, b"\xfd7zXZ\0"), (Format::Zstd, b"\x28\xb5\x2f\xfd")];
-        magics.into_iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| format)
+        MAGICS.iter().find(|(_, start)| magic.starts_with(start)).map_or(Format::Plain, |(format, _)| *format)
     }
 
     /// What such a file's name ends in, after `.ko`.
@@ -79,23 +80,14 @@ pub struct Machine {
     pub machine: u16,
 }
 
-/// The names of `EM_*`, of architectures that Linux runs on.
-const MACHINES: [(u16, &str); 10] = [
-    (3, "x86"),
-    (8, "MIPS"),
-    (20, "PowerPC"),
-    (21, "PowerPC64"),
-    (22, "S/390"),
-    (40, "Arm"),
-    (62, "x86-64"),
-    (183, "AArch64"),
-    (243, "RISC-V"),
-    (258, "LoongArch"),
-];
+/// `EM_*` of architectures that Linux runs on, and their names in the same order.
+const MACHINES: [u16; 10] = [3, 8, 20, 21, 22, 40, 62, 183, 243, 258];
+const MACHINE_NAMES: &str = "x86,MIPS,PowerPC,PowerPC64,S/390,Arm,x86-64,AArch64,RISC-V,LoongArch";
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((_, name)) = MACHINES.iter().find(|(number, _)| *number == self.machine) else {
+        let at = MACHINES.iter().position(|number| *number == self.machine);
+        let Some(name) = at.and_then(|at| text::fields(MACHINE_NAMES, b',').nth(at)) else {
             return write!(f, "machine {}", usize::from(self.machine));
         };
         // Of these three, the name leaves it open.

@@ -155,11 +155,10 @@ impl fmt::Display for Refusal {
             Refusal::Unfit(path, format) => {
                 write!(f, "@path={path} cannot load a file that is {} on this kernel", format.name())
             }
-            Refusal::OverBudget(needs, has) => {
-                write!(f, "needs {} KiB of memory, and @budget allows {}", needs.div_ceil(1024), has / 1024)
-            }
-            Refusal::OverMemory(needs, has) => {
-                write!(f, "needs {} KiB of memory, and the machine has {}", needs.div_ceil(1024), has / 1024)
+            Refusal::OverBudget(needs, has) | Refusal::OverMemory(needs, has) => {
+                let of_budget = matches!(self, Refusal::OverBudget(..));
+                let has_it = if of_budget { "@budget allows" } else { "the machine has" };
+                write!(f, "needs {} KiB of memory, and {has_it} {}", needs.div_ceil(1024), has / 1024)
             }
             Refusal::Dictionary(needs) => write!(
                 f,
@@ -478,7 +477,10 @@ fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: For
 #[inline(never)]
 fn count<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     #[cfg(feature = "gzip")]
-    return decode::gzip::Gzip::new(kernel, file).count(memory::available_bytes(kernel).unwrap_or(u64::MAX));
+    return decode::count(
+        &mut decode::gzip::Gzip::new(kernel, file),
+        memory::available_bytes(kernel).unwrap_or(u64::MAX),
+    );
     #[cfg(not(feature = "gzip"))]
     {
         let _ = (kernel, file);

@@ -147,23 +147,31 @@ fn mbr_partition(text: &str) -> Option<RootSpec<'_>> {
 
 /// The mount(2) flags that a `rootflags=` word stands for; `None` for one that is the file system's own.
 pub fn mount_flag(word: &str) -> Option<u32> {
-    MOUNT_FLAGS.iter().find_map(|(name, flag)| (*name == word).then_some(*flag))
+    let at = text::fields(MOUNT_WORDS, b',').position(|known| known == word)?;
+    MOUNT_FLAGS.get(at).copied()
 }
 
-const MOUNT_FLAGS: [(&str, u32); 12] = [
-    ("ro", sys::MS_RDONLY),
-    ("rw", 0),
-    ("defaults", 0),
-    ("noatime", sys::MS_NOATIME),
-    ("nodiratime", sys::MS_NODIRATIME),
-    ("relatime", sys::MS_RELATIME),
-    ("strictatime", sys::MS_STRICTATIME),
-    ("nosuid", sys::MS_NOSUID),
-    ("nodev", sys::MS_NODEV),
-    ("noexec", sys::MS_NOEXEC),
-    ("sync", sys::MS_SYNCHRONOUS),
-    ("dirsync", sys::MS_DIRSYNC),
-];
+macro_rules! mount_flags {
+    ($($word:ident => $flag:expr,)*) => {
+        const MOUNT_WORDS: &str = concat!($(stringify!($word), ","),*);
+        const MOUNT_FLAGS: &[u32] = &[$($flag),*];
+    };
+}
+
+mount_flags! {
+    ro => sys::MS_RDONLY,
+    rw => 0,
+    defaults => 0,
+    noatime => sys::MS_NOATIME,
+    nodiratime => sys::MS_NODIRATIME,
+    relatime => sys::MS_RELATIME,
+    strictatime => sys::MS_STRICTATIME,
+    nosuid => sys::MS_NOSUID,
+    nodev => sys::MS_NODEV,
+    noexec => sys::MS_NOEXEC,
+    sync => sys::MS_SYNCHRONOUS,
+    dirsync => sys::MS_DIRSYNC,
+}
 
 #[cfg(test)]
 mod tests {

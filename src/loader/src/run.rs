@@ -202,14 +202,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if self.skips(name) {
             return;
         }
-        let mut buf = resolve::Buffer::new();
+        let (mut folder, mut buf) = (Path::new(), resolve::Buffer::new());
         let optional = if entry.optional { " (optional)" } else { "" };
-        match resolve::resolve(self.kernel, &self.root, entry.module, &mut buf) {
-            Ok((_, Resolved::Builtin)) => {
+        match resolve::resolve(self.kernel, &self.root, entry.module, &mut folder, &mut buf) {
+            Ok(Resolved::Builtin) => {
                 self.outcome.present += 1;
                 self.tell(Level::Info, name, &"built into the kernel");
             }
-            Ok((folder, Resolved::Files(plan))) => {
+            Ok(Resolved::Files(plan)) => {
                 let step = |file, is_dependency| Step { folder: &folder, file, entry, is_dependency };
                 let mut steps = plan.dependencies().map(|file| step(file, true)).chain([step(plan.target(), false)]);
                 // A module whose dependency failed would only fail with a cause less true.

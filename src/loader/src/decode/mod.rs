@@ -26,6 +26,21 @@ pub trait Source {
     }
 }
 
+/// How many bytes are left in the image, found by reading them; more than `most` are an error.
+#[cfg(feature = "gzip")]
+pub fn count(source: &mut dyn Source, most: u64) -> Result<u64, DecodeError> {
+    let mut len_bytes = 0;
+    loop {
+        match source.read(&mut [0; 512])? {
+            0 => return Ok(len_bytes),
+            n => len_bytes += n as u64,
+        }
+        if len_bytes > most {
+            return Err(DecodeError::TooLarge);
+        }
+    }
+}
+
 /// A file that is the image.
 pub struct Plain<'k, K: Kernel> {
     kernel: &'k K,
@@ -104,7 +119,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Truncated => f.write_str("the compressed file ends too early"),
             DecodeError::Corrupt(what) => write!(f, "the compressed file is corrupt: {what}"),
             DecodeError::TooLarge => f.write_str("the image is larger than the machine's free memory"),
-            DecodeError::Checksum => f.write_str("the compressed file is corrupt: its checksum does not match"),
+            DecodeError::Checksum => DecodeError::Corrupt("its checksum does not match").fmt(f),
             DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
             DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),
         }

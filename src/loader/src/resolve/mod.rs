@@ -103,46 +103,50 @@ pub fn absolute(root: &Path, file: &str) -> Result<Path, ResolveError> {
     crate::path(parts).ok_or(ResolveError::LongPath)
 }
 
-/// Finds the files of `module`, and the folder that relative ones are in.
+/// Whether there is a `file` to open in `folder`.
+fn is_in<K: Kernel>(kernel: &K, folder: &Path, file: &str) -> Result<bool, ResolveError> {
+    Ok(kernel.open(&absolute(folder, file)?).is_ok())
+}
+
+/// Finds the files of `module`, and leaves in `folder` the one that relative ones are in.
 // Out of line, as its caller has buffers of its own.
 #[inline(never)]
 pub fn resolve<'b, K: Kernel>(
-    kernel: &K, root: &Root, module: &'b str, buf: &'b mut Buffer,
-) -> Result<(Path, Resolved<'b>), ResolveError> {
-    let here = |target| Resolved::Files(Plan { target, dependencies: "" });
+    kernel: &K, root: &Root, module: &'b str, folder: &mut Path, buf: &'b mut Buffer,
+) -> Result<Resolved<'b>, ResolveError> {
+    let here = |target| Ok(Resolved::Files(Plan { target, dependencies: "" }));
     if module.starts_with("/") {
-        return Ok((Path::new(), here(module)));
+        return here(module);
     }
-    let (running, top);
-    let folders: &[&Path] = match root {
-        Root::Given(path) => &[path],
+    let mut release = [0; 65];
+    let (given, running): ([&[u8]; 1], [&[u8]; 2]);
+    let folders: &[&[&[u8]]] = match root {
+        Root::Given(path) => {
+            given = [path.as_bytes()];
+            &[&given]
+        }
         Root::Running => {
-            let mut release = [0; 65];
             let release = kernel.release(&mut release).map_err(ResolveError::Index)?;
-            running = crate::path(&[b"/lib/modules/", release.as_bytes()]).ok_or(ResolveError::LongPath)?;
-            top = crate::path(&[b"/"]).ok_or(ResolveError::LongPath)?;
-            &[&running, &top]
+            running = [b"/lib/modules/", release.as_bytes()];
+            &[&running, &[b"/"]]
         }
     };
-    if module.bytes().any(|b| b == b'/') {
-        // With a root given, a missing file is found out by loading it, without a call more.
-        if let Root::Given(path) = root {
-            return Ok((path.clone(), here(module)));
-        }
-        for &folder in folders {
-            if kernel.open(&absolute(folder, module)?).is_ok() {
-                return Ok((folder.clone(), here(module)));
-            }
-        }
-        return Err(ResolveError::NotFound { indexed: true });
-    }
     let name = name::of(module);
-    let mut indexed = false;
-    for &folder in folders {
+    let is_path = module.bytes().any(|b| b == b'/');
+    let mut indexed = is_path;
+    for parts in folders {
+        *folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
+        if is_path {
+            // With a root given, a missing file is found out by loading it, without a call more.
+            if matches!(root, Root::Given(_)) || is_in(kernel, folder, module)? {
+                return here(module);
+            }
+            continue;
+        }
         match index_line(kernel, folder, "modules.dep", name, buf)? {
             Lookup::Found => {
                 let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
-                return Ok((folder.clone(), Resolved::Files(Plan { target, dependencies })));
+                return Ok(Resolved::Files(Plan { target, dependencies }));
             }
             Lookup::Absent => indexed = true,
             Lookup::NoIndex => {
@@ -151,14 +155,14 @@ pub fn resolve<'b, K: Kernel>(
                     for part in [name.0, ".ko", format.ending()] {
                         buf.push_str(part).map_err(|_| ResolveError::LongPath)?;
                     }
-                    if kernel.open(&absolute(folder, buf)?).is_ok() {
-                        return Ok((folder.clone(), here(buf)));
+                    if is_in(kernel, folder, buf)? {
+                        return here(buf);
                     }
                 }
             }
         }
         if index_line(kernel, folder, "modules.builtin", name, buf)? == Lookup::Found {
-            return Ok((folder.clone(), Resolved::Builtin));
+            return Ok(Resolved::Builtin);
         }
     }
     Err(ResolveError::NotFound { indexed })
@@ -219,9 +223,10 @@ mod tests {
     }
 
     fn files(kernel: &Fake, root: &Root, module: &str) -> Result<Vec<String>, ResolveError> {
-        let mut buf = Buffer::new();
-        let (folder, resolved) = resolve(kernel, root, module, &mut buf)?;
-        let Resolved::Files(plan) = resolved else { return Ok(vec!["built in".into()]) };
+        let (mut folder, mut buf) = (Path::new(), Buffer::new());
+        let Resolved::Files(plan) = resolve(kernel, root, module, &mut folder, &mut buf)? else {
+            return Ok(vec!["built in".into()]);
+        };
         let absolute = |file| absolute(&folder, file).unwrap().to_str().unwrap().to_string();
         Ok(plan.dependencies().chain([plan.target()]).map(absolute).collect())
     }
