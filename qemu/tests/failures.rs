@@ -72,7 +72,7 @@ fn every_bad_file_is_named_and_the_boot_goes_on() {
     says("flipped: ", "its checksum does not match, /m/flipped.ko.gz");
     says("virtio_mmio: loaded by finit", " us");
     says("virtio_mmio: already loaded", "");
-    says("crc16: loaded by buffer", " us");
+    says("crc16: loaded by stream", " us");
     says("2 loaded, 1 present, 0 skipped, 11 failed", "");
 }
 

@@ -41,7 +41,7 @@ impl Errno {
     }
 
     /// The line of `texts` that stands where `numbers` has this number; for an empty one the next that is not.
-    /// Texts in a row and numbers in a row are a third of what a table of slices takes. See [`meaning`].
+    /// Texts in a row and numbers in a row are a third of what a table of slices takes. See `meaning`.
     pub fn text_in(self, numbers: &[u8], texts: &'static str) -> Option<&'static str> {
         let at = numbers.iter().position(|number| usize::from(*number) == self.0)?;
         text::fields(texts, b'\n').skip(at).find(|text| !text.is_empty())
