@@ -48,4 +48,6 @@ boots! {
     qemu_aarch64: "qemu-aarch64", "debian13";
     qemu_aarch64_debian12: "qemu-aarch64", "debian12";
     qemu_riscv64: "qemu-riscv64", "debian13";
+    lowram_armv7: "lowram-armv7", "small";
+    lowram_armv7_bare: "lowram-armv7", "bare";
 }

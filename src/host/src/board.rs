@@ -46,23 +46,58 @@ pub struct Board {
     pub qemu: Qemu,
 }
 
-/// A kernel that a board can run, as Debian packages it.
+/// A kernel that a board can run.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(try_from = "KernelTable")]
 pub struct KernelSpec {
     /// What `--kernel` calls it.
     pub name: String,
-    /// Debian's suite.
-    pub suite: String,
-    /// Debian's package.
-    pub package: String,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The device tree to boot with, below the kernel's `dtb`; that of QEMU itself if none.
     pub dtb: Option<PathBuf>,
     /// The modules to load, in place of the board's.
     pub modules: Option<Vec<Module>>,
     /// What is added to the board's command line.
-    #[serde(default)]
     pub cmdline_extra: String,
+}
+
+/// Where a kernel comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Debian has it: what `scripts/kernel` takes.
+    #[allow(missing_docs)]
+    Package { suite: String, package: String },
+    /// It is built: the name that `scripts/small-kernel` takes.
+    Build(String),
+}
+
+/// A kernel as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct KernelTable {
+    name: String,
+    suite: Option<String>,
+    package: Option<String>,
+    build: Option<String>,
+    dtb: Option<PathBuf>,
+    modules: Option<Vec<Module>>,
+    #[serde(default)]
+    cmdline_extra: String,
+}
+
+impl TryFrom<KernelTable> for KernelSpec {
+    type Error = String;
+
+    fn try_from(table: KernelTable) -> Result<Self, String> {
+        let KernelTable { name, suite, package, build, dtb, modules, cmdline_extra } = table;
+        let origin = match (suite, package, build) {
+            (Some(suite), Some(package), None) => Origin::Package { suite, package },
+            (None, None, Some(name)) => Origin::Build(name),
+            _ => return Err(format!("kernel {name}: expected either suite and package, or build")),
+        };
+        Ok(KernelSpec { name, origin, dtb, modules, cmdline_extra })
+    }
 }
 
 /// How QEMU shows a board.
@@ -392,6 +427,13 @@ timeout-s = 9
             ("timeout-s", "timeout_s", &["line 25", "did you mean timeout-s"]),
             ("params =", "param =", &["line 4", "unknown field `param`", "did you mean params?"]),
             ("suite = \"trixie\"", "suit = \"trixie\"", &["unknown field `suit`", "did you mean suite?"]),
+            ("suite = \"trixie\"\n", "", &["line 9", "kernel debian13: expected either suite and package, or build"]),
+            (
+                "suite = \"trixie\"",
+                "suite = \"trixie\"\nbuild = \"x\"",
+                &["line 9", "expected either suite and package, or build"],
+            ),
+            ("suite = \"trixie\"", "biuld = \"x\"", &["unknown field `biuld`", "did you mean build?"]),
             ("\"aarch64\"", "\"aarch46\"", &["line 3", "unknown variant `aarch46`", "did you mean aarch64?"]),
             ("\"stop\"", "\"explode\"", &["line 6", "explode is not a policy"]),
             ("\"512K\"", "\"512X\"", &["line 7", "512X is not a size"]),

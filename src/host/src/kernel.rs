@@ -1,4 +1,5 @@
-//! Where a kernel's files are on the build host: what `scripts/kernel` unpacked, and trees of modules.
+//! Where a kernel's files are on the build host: what `scripts/kernel` and `scripts/small-kernel` left, and
+//! trees of modules.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::board::{Board, KernelSpec};
+use crate::board::{Arch, Board, KernelSpec, Origin};
 
 /// A kernel whose files are there.
 #[derive(Clone, Debug)]
@@ -36,11 +37,13 @@ impl Kernel {
 
     fn find_in(cache: &Path, board: &Board, name: Option<&str>) -> Result<Kernel> {
         let spec = board.kernel_spec(name)?;
-        let KernelSpec { suite, package, .. } = spec;
-        let dir = cache.join("kernels").join(format!("{suite}-{package}"));
+        let dir = cache.join("kernels").join(match &spec.origin {
+            Origin::Package { suite, package } => format!("{suite}-{package}"),
+            Origin::Build(name) => name.clone(),
+        });
         if !dir.join("done").exists() {
-            let arch = board.arch.debian();
-            bail!("{}: no kernel there; fetch it with: scripts/kernel {suite} {arch} {package}", dir.display());
+            let command = spec.origin.script(board.arch);
+            bail!("{}: no kernel there; {command} provides it", dir.display());
         }
         let tree = Tree::find(&dir)?;
         Ok(Kernel { spec: spec.clone(), dir, tree })
@@ -59,6 +62,16 @@ impl Kernel {
     /// A static busybox for the board.
     pub fn busybox(&self) -> PathBuf {
         self.dir.join("busybox")
+    }
+}
+
+impl Origin {
+    /// The command that provides it.
+    pub fn script(&self, arch: Arch) -> String {
+        match self {
+            Origin::Package { suite, package } => format!("scripts/kernel {suite} {} {package}", arch.debian()),
+            Origin::Build(name) => format!("scripts/small-kernel {name}"),
+        }
     }
 }
 
@@ -92,7 +105,7 @@ impl Tree {
     }
 }
 
-/// Where `scripts/kernel` unpacks to; an empty variable counts as none, as in the shell's `${NAME:-…}`.
+/// Where the scripts leave what they fetch and build; an empty variable counts as none, as in the shell's `${NAME:-…}`.
 fn cache() -> Result<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
     var("MODEST_CACHE")
@@ -107,14 +120,20 @@ mod tests {
     use crate::board::tests::{MINIMAL, board};
 
     #[test]
-    fn a_missing_kernel_says_how_to_fetch_it() {
-        let board = board(MINIMAL).unwrap();
-        let error = Kernel::find_in(Path::new("/nowhere"), &board, None).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "/nowhere/kernels/trixie-linux-image-arm64: no kernel there; \
-             fetch it with: scripts/kernel trixie arm64 linux-image-arm64"
-        );
+    fn a_missing_kernel_says_what_provides_it() {
+        let built = MINIMAL.replacen("suite = \"trixie\"\npackage = \"linux-image-arm64\"", "build = \"tiny\"", 1);
+        for (text, says) in [
+            (
+                MINIMAL,
+                "/nowhere/kernels/trixie-linux-image-arm64: no kernel there; \
+                 scripts/kernel trixie arm64 linux-image-arm64 provides it",
+            ),
+            (&built, "/nowhere/kernels/tiny: no kernel there; scripts/small-kernel tiny provides it"),
+        ] {
+            let board = board(text).unwrap();
+            let error = Kernel::find_in(Path::new("/nowhere"), &board, None).unwrap_err().to_string();
+            assert_eq!(error, says);
+        }
     }
 
     #[test]

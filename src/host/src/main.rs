@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use mkmodest::board::{self, Board, Layout};
+use mkmodest::board::{self, Board, Layout, Origin};
 use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
@@ -64,9 +64,9 @@ enum Cmd {
         #[arg(long, value_name = "TEXT", default_value = disk::MARKER)]
         marker: String,
     },
-    /// Prints what a board's image is made of: lines `target TARGET` and `kernel SUITE ARCHITECTURE PACKAGE`
+    /// Prints what a board's image is made of: `target TARGET`, `kernel SUITE ARCHITECTURE PACKAGE`, `build NAME`
     ///
-    /// scripts/build takes the former, scripts/kernel the latter.
+    /// Each is a line of its own; scripts/build, scripts/kernel and scripts/small-kernel take what follows the word.
     Needs {
         /// Boards, by name or file [default: all, with all of their kernels]
         boards: Vec<String>,
@@ -207,9 +207,10 @@ fn run(command: Cmd) -> Result<u8> {
                 lines.insert(format!("target {}", board.arch.target()));
                 let kernels =
                     if all { board.kernels.iter().collect() } else { vec![board.kernel_spec(kernel.as_deref())?] };
-                lines.extend(
-                    kernels.iter().map(|k| format!("kernel {} {} {}", k.suite, board.arch.debian(), k.package)),
-                );
+                lines.extend(kernels.iter().map(|kernel| match &kernel.origin {
+                    Origin::Package { suite, package } => format!("kernel {suite} {} {package}", board.arch.debian()),
+                    Origin::Build(name) => format!("build {name}"),
+                }));
             }
             lines.iter().for_each(|line| println!("{line}"));
             Ok(0)

@@ -238,7 +238,12 @@ fn pipe() -> Result<(Fd, Fd), Errno> {
 /// ppoll(2) without a time limit: which of the two has something to read, or has ended.
 fn poll(a: &Fd, b: &Fd) -> Result<(bool, bool), Errno> {
     let mut fds = [a, b].map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
-    call_restarting(nr::__NR_ppoll, [&raw mut fds as usize, fds.len(), 0, 0, 0])?;
+    let args = [&raw mut fds as usize, fds.len(), 0, 0, 0];
+    match call_restarting(arch::PPOLL, args) {
+        // 32-bit kernels before 5.1 only know the old call, and small ones since then only the new.
+        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, args)?,
+        polled => polled?,
+    };
     Ok((fds[0].revents != 0, fds[1].revents != 0))
 }
 

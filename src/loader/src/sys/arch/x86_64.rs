@@ -13,6 +13,8 @@ pub const CLOCK_GETTIME: u32 = nr::__NR_clock_gettime;
 pub const CLOCK_GETTIME_OLD: u32 = nr::__NR_clock_gettime;
 pub const CLOCK_NANOSLEEP: u32 = nr::__NR_clock_nanosleep;
 pub const CLOCK_NANOSLEEP_OLD: u32 = nr::__NR_clock_nanosleep;
+pub const PPOLL: u32 = nr::__NR_ppoll;
+pub const PPOLL_OLD: u32 = nr::__NR_ppoll;
 
 /// One system call.
 ///

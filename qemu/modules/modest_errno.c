@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Its init fails with errno=, and says each time that it runs, so that a log shows how often. */
+#include <linux/init.h>
+#include <linux/module.h>
+
+static int err = 19; /* ENODEV; `errno` is a macro in places */
+module_param_named(errno, err, int, 0444);
+
+static int __init modest_errno_init(void)
+{
+	pr_info("modest_errno: init\n");
+	return -err;
+}
+module_init(modest_errno_init);
+
+static void __exit modest_errno_exit(void)
+{
+}
+module_exit(modest_errno_exit);
+
+MODULE_DESCRIPTION("Fails as it is told");
+MODULE_LICENSE("GPL");
