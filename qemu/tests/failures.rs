@@ -98,7 +98,7 @@ fn the_init_of_a_module_that_fails_runs_once() {
 }
 
 #[test]
-fn a_dependency_of_another_folder_and_a_failed_policy_stop_the_run() {
+fn after_a_failure_the_policy_ends_the_run() {
     let manifest = "@on-error exec /next\n/m/missing.ko\n/m/virtio_mmio.ko\n@exec /never\n";
     let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
     let good = scenario.module("virtio_mmio").unwrap();

@@ -5,7 +5,6 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use modest_loader::Path;
-use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::Errno;
 use modest_loader::explain;
 use modest_loader::kernel::read_small;
@@ -229,9 +228,4 @@ fn tell_panic(console: &mut Console, info: &core::panic::PanicInfo) {
         }
     }
     console.line(Level::Error, format_args!("a fault of modest itself at {}: {}", Where(info), info.message()));
-}
-
-/// For [`switch_root`]: whether the last of the words `ro` and `rw` is `rw`.
-pub fn wants_writable(cmdline: &Cmdline) -> bool {
-    cmdline.words().filter(|word| matches!(word, ("ro" | "rw", None))).last() == Some(("rw", None))
 }

@@ -14,7 +14,7 @@ use modest_loader::sys::{self, Fd, Linux, StringArray};
 use modest_loader::{Path, path, path_of, text};
 
 use crate::console::Console;
-use crate::pid1::{exec, wants_writable};
+use crate::pid1::exec;
 
 /// Where the root is mounted before it becomes `/`.
 const TARGET: &CStr = c"/sysroot";
@@ -204,6 +204,11 @@ fn mount(console: &mut Console, cmdline: &Cmdline, device: &CStr) -> bool {
         ),
     }
     false
+}
+
+/// Whether the last of the words `ro` and `rw` is `rw`.
+fn wants_writable(cmdline: &Cmdline) -> bool {
+    cmdline.words().filter(|word| matches!(word, ("ro" | "rw", None))).last() == Some(("rw", None))
 }
 
 struct Attempt<'a> {

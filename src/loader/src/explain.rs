@@ -25,9 +25,8 @@ pub fn explain<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
 }
 
 fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
-    let mut magic = [0; Format::MAGIC_BYTES];
-    match kernel.read_at(file, &mut magic, 0) {
-        Ok(n) if Format::of(&magic[..n]) != Format::Plain => None,
+    match image::format_of(kernel, file) {
+        Ok(format) if format != Format::Plain => None,
         _ => image::examine(kernel, file),
     }
 }

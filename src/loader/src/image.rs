@@ -197,6 +197,13 @@ impl Header {
     }
 }
 
+/// The format that the first bytes of `file` tell.
+pub fn format_of<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Errno> {
+    let mut magic = [0; Format::MAGIC_BYTES];
+    let len = kernel.read_at(file, &mut magic, 0)?;
+    Ok(Format::of(&magic[..len]))
+}
+
 /// Looks for what is wrong with a plain module file; `None` when nothing that the headers show is.
 pub fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
     examine_fallible(kernel, file).err()

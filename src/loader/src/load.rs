@@ -8,7 +8,7 @@ use core::fmt;
 
 use crate::decode::{self, DecodeError, Source};
 use crate::errno::Errno;
-use crate::image::Format;
+use crate::image::{self, Format};
 use crate::kernel::{Kernel, StreamError, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
@@ -379,9 +379,7 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
 }
 
 fn read_format<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Failure> {
-    let mut magic = [0; Format::MAGIC_BYTES];
-    let len = kernel.read_at(file, &mut magic, 0).map_err(Failure::Read)?;
-    Ok(Format::of(&magic[..len]))
+    image::format_of(kernel, file).map_err(Failure::Read)
 }
 
 /// What a file holds, as far as a path needs to know it.
