@@ -36,7 +36,7 @@ impl fmt::Display for Cause {
         let (errno, meaning) = match self.failure {
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
-            Failure::Memory(errno) => (errno, "no memory can be mapped for the image"),
+            Failure::Memory(errno) => (errno, "not enough memory"),
             Failure::Kernel(errno) => (errno, of_kernel(errno)),
             Failure::Decode(error) => {
                 return match self.fault {
@@ -62,7 +62,7 @@ pub fn of_open(errno: Errno) -> &'static str {
         ENOTDIR => "a part of its path is not a directory",
         ENAMETOOLONG => "its path is too long",
         EMFILE | ENFILE => "too many files are open",
-        ENXIO => "it is a FIFO, socket or absent device, not a module",
+        ENXIO => "it is a FIFO, socket or absent device",
         EIO => "the storage it is on does not answer",
         _ => "it cannot be opened",
     })

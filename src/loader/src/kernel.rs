@@ -4,8 +4,9 @@
 
 use core::ffi::CStr;
 
-use crate::decode::{DecodeError, Source};
+use crate::decode::Opener;
 use crate::errno::Errno;
+use crate::load::Failure;
 
 /// What kind of file a descriptor is open on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +32,6 @@ pub struct Stat {
     pub device: u64,
 }
 
-/// Why a module was not loaded from a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamError {
-    /// The source failed, or is not as long as was said. The kernel never had the whole image.
-    Source(DecodeError),
-    /// No memory, or no process, for it. Likewise.
-    Memory(Errno),
-    /// The kernel refused the module, or its init did.
-    Module(Errno),
-}
-
 /// A kernel to load modules into.
 pub trait Kernel {
     /// An open file, closed when dropped.
@@ -65,9 +55,9 @@ pub trait Kernel {
     fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno>;
     /// User memory that [`Kernel::stream_module`] takes besides its source; `None` where the kernel cannot do it.
     fn stream_window_bytes(&self) -> Option<usize>;
-    /// Loads the module whose image of `len_bytes` is what `source` makes, piece by piece (init_module(2) on memory that
-    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end.
-    fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError>;
+    /// Loads the module whose image of `len_bytes` is what the source makes, piece by piece (init_module(2) on memory that
+    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed.
+    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure>;
     /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
     fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
     /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory (unlink(2)).
@@ -105,6 +95,7 @@ pub fn read_small<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> 
 #[allow(missing_docs)]
 pub mod fake {
     use super::*;
+    use crate::decode::DecodeError;
     use std::cell::{Cell, RefCell};
     use std::collections::{BTreeMap, VecDeque};
     use std::rc::Rc;
@@ -215,17 +206,19 @@ pub mod fake {
             self.record("userfaultfd".into());
             (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
         }
-        fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {
+        fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure> {
             self.record(format!("stream {len_bytes} {:?}", params.to_str().unwrap()));
             let mut image = vec![0; len_bytes];
-            for piece in image.chunks_mut(WINDOW_BYTES / 3) {
-                if source.read(piece).map_err(StreamError::Source)? != piece.len() {
-                    return Err(StreamError::Source(DecodeError::Length));
+            open(&mut |source| {
+                for piece in image.chunks_mut(WINDOW_BYTES / 3) {
+                    if source.read(piece)? != piece.len() {
+                        return Err(DecodeError::Length.into());
+                    }
                 }
-            }
-            source.finish().map_err(StreamError::Source)?;
+                Ok(source.finish()?)
+            })?;
             self.images.borrow_mut().push(image);
-            self.answer().map_err(StreamError::Module)
+            self.answer().map_err(Failure::Kernel)
         }
         fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
             self.record(format!("forget {} {offset} {len_bytes}", file.path));

@@ -6,10 +6,10 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::decode::{self, DecodeError, Source};
+use crate::decode::{self, DecodeError, Opener, Taker};
 use crate::errno::Errno;
 use crate::image::{self, Format};
-use crate::kernel::{Kernel, StreamError, read_small};
+use crate::kernel::{Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
@@ -121,7 +121,10 @@ impl Memory {
                 let decoding = self.file.saturating_add(self.image);
                 linked.max(decoding.saturating_add(KERNEL_DECODER_BYTES).saturating_add(self.dictionary))
             }
-            path => linked.saturating_add(self.user(path, window)),
+            // The decoder's memory is given back before the kernel links.
+            LoadPath::Stream => linked.saturating_add(window).max(self.image.saturating_add(self.user(path, window))),
+            LoadPath::Buffer => linked.saturating_add(self.image),
+            LoadPath::Finit | LoadPath::Mmap => linked,
         }
     }
 }
@@ -232,7 +235,7 @@ pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
     };
     let (LoadPath::Stream | LoadPath::Buffer, Some(memory)) = (path, facts.memory) else { return Ok(path) };
     let user = memory.user(path, facts.window_bytes.unwrap_or(0));
-    // The kernel holds its own copy of the image while the user's is there.
+    // The kernel holds its own copy of the image while the user's is there. What it needs to link is not known for sure.
     let machine = user.saturating_add(memory.image);
     match (memory.budget, memory.available) {
         (Some(has), _) if user > has => Err(Refusal::OverBudget(user, has)),
@@ -324,6 +327,15 @@ pub enum Failure {
     Kernel(Errno),
 }
 
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Failure {
+        match error {
+            DecodeError::Read(errno) => Failure::Read(errno),
+            error => Failure::Decode(error),
+        }
+    }
+}
+
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
 const COMPRESSED_FILE: u32 = 4;
 
@@ -364,7 +376,7 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
             }
             // The kernel never had the whole image, so nothing of the module ran.
             (_, Failure::Decode(DecodeError::Length)) if extent.guessed => {
-                request.size_bytes = Some(count(kernel, &file).map_err(Failure::Decode)?);
+                request.size_bytes = Some(count(kernel, &file, format, extent)?);
             }
             // The kernel saw no ELF header, so nothing of the module ran.
             (LoadPath::Finit, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
@@ -428,7 +440,7 @@ fn choose_for<K: Kernel>(
             }
             // What we cannot make out, the kernel may.
             Err(_) if facts.wanted.is_none() && facts.can(LoadPath::FinitCompressed) => {}
-            Err(error) => return Err(of_source(format)(error)),
+            Err(failure) => return Err(failure),
         }
     }
     let path = choose(&facts).map_err(Failure::Refusal)?;
@@ -436,19 +448,11 @@ fn choose_for<K: Kernel>(
     Ok((path, extent))
 }
 
-/// A failure of what reads the file; for a plain file only reading can fail.
-fn of_source(format: Format) -> impl Fn(DecodeError) -> Failure {
-    move |error| match error {
-        DecodeError::Read(errno) if format == Format::Plain => Failure::Read(errno),
-        error => Failure::Decode(error),
-    }
-}
-
 /// What the file holds. The image's length is what the manifest says, else the file's own word for it, else what decoding it
 /// once counts.
 #[inline(never)]
-fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: Format) -> Result<Extent, DecodeError> {
-    let file_bytes = kernel.stat(file).map_err(DecodeError::Read)?.size_bytes;
+fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: Format) -> Result<Extent, Failure> {
+    let file_bytes = kernel.stat(file).map_err(Failure::Read)?.size_bytes;
     let mut extent = Extent { file_bytes, image_bytes: file_bytes, ..Extent::default() };
     #[cfg(feature = "xz")]
     if format == Format::Xz {
@@ -462,7 +466,7 @@ fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: For
         #[cfg(feature = "gzip")]
         Format::Gzip => match decode::gzip::stated_bytes(kernel, file, file_bytes) {
             Some(stated) => (extent.image_bytes, extent.guessed) = (stated, true),
-            None => extent.image_bytes = count(kernel, file)?,
+            None => extent.image_bytes = count(kernel, file, format, extent)?,
         },
         #[cfg(feature = "xz")]
         Format::Xz => extent.image_bytes = decode::xz::image_bytes(kernel, file, file_bytes)?,
@@ -471,19 +475,16 @@ fn measure<K: Kernel>(kernel: &K, request: &Request, file: &K::File, format: For
     Ok(extent)
 }
 
-/// The image's length by decoding a gzip file once; of no other format is it guessed.
+/// The image's length by decoding it once.
 #[inline(never)]
-fn count<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
-    #[cfg(feature = "gzip")]
-    return decode::count(
-        &mut decode::gzip::Gzip::new(kernel, file),
-        memory::available_bytes(kernel).unwrap_or(u64::MAX),
-    );
-    #[cfg(not(feature = "gzip"))]
-    {
-        let _ = (kernel, file);
-        Ok(0)
-    }
+fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) -> Result<u64, Failure> {
+    let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
+    let mut len_bytes = 0;
+    with_source(kernel, file, format, extent, &mut |source| {
+        len_bytes = decode::count(source, most)?;
+        Ok(())
+    })?;
+    Ok(len_bytes)
 }
 
 fn attempt<K: Kernel>(
@@ -515,64 +516,58 @@ fn decoded<K: Kernel>(
     if len_bytes == 0 {
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
-    with_source(kernel, file, format, extent, &mut |source| match path {
-        LoadPath::Stream if cfg!(feature = "stream") => {
-            kernel.stream_module(len_bytes, request.params, source).map_err(|error| match error {
-                StreamError::Source(error) => of_source(format)(error),
-                StreamError::Memory(errno) => Failure::Memory(errno),
-                StreamError::Module(errno) => Failure::Kernel(errno),
-            })
-        }
-        _ => buffer(kernel, request, format, len_bytes, source),
-    })
+    let mut open = |take: Taker<'_>| with_source(kernel, file, format, extent, take);
+    match path {
+        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
+        _ => buffer(kernel, request.params, len_bytes, &mut open),
+    }
 }
 
-fn buffer<K: Kernel>(
-    kernel: &K, request: &Request, format: Format, len_bytes: usize, source: &mut dyn Source,
-) -> Result<(), Failure> {
+fn buffer<K: Kernel>(kernel: &K, params: &CStr, len_bytes: usize, open: Opener) -> Result<(), Failure> {
     let mut region = kernel.allocate(len_bytes).map_err(Failure::Memory)?;
     let image = &mut region.as_mut()[..len_bytes];
-    match source.read(image).map_err(of_source(format))? {
-        n if n == len_bytes => source.finish().map_err(of_source(format))?,
-        _ => return Err(Failure::Decode(DecodeError::Length)),
-    }
-    kernel.init_module(image, request.params).map_err(Failure::Kernel)
+    open(&mut |source| match source.read(image)? {
+        n if n == len_bytes => Ok(source.finish()?),
+        _ => Err(DecodeError::Length.into()),
+    })?;
+    kernel.init_module(image, params).map_err(Failure::Kernel)
 }
 
-type Sink<'s> = &'s mut dyn FnMut(&mut dyn Source) -> Result<(), Failure>;
-
-/// Gives `sink` the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
+/// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
 fn with_source<K: Kernel>(
-    kernel: &K, file: &K::File, format: Format, extent: Extent, sink: Sink,
+    kernel: &K, file: &K::File, format: Format, extent: Extent, take: Taker,
 ) -> Result<(), Failure> {
     #[cfg(not(feature = "xz"))]
     let _ = extent;
     match format {
-        Format::Plain => sink(&mut decode::Plain::new(kernel, file)),
+        Format::Plain => take(&mut decode::Plain::new(kernel, file)),
         #[cfg(feature = "gzip")]
-        Format::Gzip => with_gzip(kernel, file, sink),
+        Format::Gzip => {
+            let mut window = kernel.allocate(decode::gzip::WINDOW_BYTES).map_err(Failure::Memory)?;
+            with_gzip(kernel, file, window.as_mut(), take)
+        }
         #[cfg(feature = "xz")]
         Format::Xz => {
             let dictionary_bytes =
                 usize::try_from(extent.dictionary_bytes).map_err(|_| Failure::Memory(Errno::ENOMEM))?;
             let mut dictionary = kernel.allocate(dictionary_bytes).map_err(Failure::Memory)?;
-            with_xz(kernel, file, dictionary.as_mut(), sink)
+            with_xz(kernel, file, dictionary.as_mut(), take)
         }
         // `choose` lets no format through that this build does not decode.
-        _ => Err(Failure::Refusal(Refusal::NoDecoder(format, None))),
+        _ => Err(Failure::Memory(Errno::ENOSYS)),
     }
 }
 
 #[cfg(feature = "gzip")]
 #[inline(never)]
-fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, sink: Sink) -> Result<(), Failure> {
-    sink(&mut decode::gzip::Gzip::new(kernel, file))
+fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, window: &mut [u8], take: Taker) -> Result<(), Failure> {
+    take(&mut decode::gzip::Gzip::new(kernel, file, window))
 }
 
 #[cfg(feature = "xz")]
 #[inline(never)]
-fn with_xz<K: Kernel>(kernel: &K, file: &K::File, dictionary: &mut [u8], sink: Sink) -> Result<(), Failure> {
-    sink(&mut decode::xz::Xz::new(kernel, file, dictionary))
+fn with_xz<K: Kernel>(kernel: &K, file: &K::File, dictionary: &mut [u8], take: Taker) -> Result<(), Failure> {
+    take(&mut decode::xz::Xz::new(kernel, file, dictionary))
 }
 
 #[cfg(test)]
@@ -809,8 +804,7 @@ mod tests {
             let name = file.to_str().unwrap();
             let fake = Fake::default().with_file(name, &good).failing_read_after(good.len() / 2, Errno::EIO);
             let failure = load(&fake, &mut Offers::default(), &decoding(file, LoadPath::Stream)).unwrap_err();
-            let read = [Failure::Read(Errno::EIO), Failure::Decode(DecodeError::Read(Errno::EIO))];
-            assert!(read.contains(&failure), "{failure:?}");
+            assert_eq!(failure, Failure::Read(Errno::EIO));
             assert!(fake.images.take().is_empty());
         }
     }

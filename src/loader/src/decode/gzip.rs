@@ -8,11 +8,14 @@ use super::{DecodeError, Input, Source, read_exact_at};
 use crate::kernel::Kernel;
 use crate::limits::GZIP_RATIO;
 
-/// A gzip file being decoded. 48 KB: a 32 KiB window, the inflater's 10.5 KB, a page of input.
-pub struct Gzip<'k, K: Kernel> {
+/// Bytes of the window that [`Gzip`] decodes in.
+pub const WINDOW_BYTES: usize = TINFL_LZ_DICT_SIZE;
+
+/// A gzip file being decoded: the inflater's 10.5 KB and a page of input, besides the window.
+pub struct Gzip<'k, 'w, K: Kernel> {
     input: Input<'k, K>,
     state: DecompressorOxide,
-    window: [u8; TINFL_LZ_DICT_SIZE],
+    window: &'w mut [u8],
     /// What the window holds that nobody took yet: from `taken` to `made`.
     taken: usize,
     made: usize,
@@ -29,13 +32,13 @@ enum Member {
     None,
 }
 
-impl<'k, K: Kernel> Gzip<'k, K> {
-    /// Starts at the start of the file.
-    pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
+impl<'k, 'w, K: Kernel> Gzip<'k, 'w, K> {
+    /// Starts at the start of the file; `window` has [`WINDOW_BYTES`].
+    pub fn new(kernel: &'k K, file: &'k K::File, window: &'w mut [u8]) -> Self {
         Gzip {
             input: Input::new(kernel, file),
             state: DecompressorOxide::new(),
-            window: [0; TINFL_LZ_DICT_SIZE],
+            window,
             taken: 0,
             made: 0,
             crc: Crc::new(),
@@ -74,7 +77,7 @@ impl<'k, K: Kernel> Gzip<'k, K> {
     }
 
     fn inflate(&mut self) -> Result<(), DecodeError> {
-        if self.made == TINFL_LZ_DICT_SIZE {
+        if self.made == WINDOW_BYTES {
             (self.taken, self.made) = (0, 0);
         }
         let input = self.input.peek()?;
@@ -82,7 +85,7 @@ impl<'k, K: Kernel> Gzip<'k, K> {
             return Err(DecodeError::Truncated);
         }
         let (status, consumed, made) =
-            decompress(&mut self.state, input, &mut self.window, self.made, TINFL_FLAG_HAS_MORE_INPUT);
+            decompress(&mut self.state, input, self.window, self.made, TINFL_FLAG_HAS_MORE_INPUT);
         self.input.consume(consumed);
         self.crc.add(&self.window[self.made..self.made + made]);
         self.len_bytes = self.len_bytes.wrapping_add(made as u32);
@@ -128,7 +131,7 @@ impl<'k, K: Kernel> Gzip<'k, K> {
     }
 }
 
-impl<K: Kernel> Source for Gzip<'_, K> {
+impl<K: Kernel> Source for Gzip<'_, '_, K> {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
         let mut filled = 0;
         while filled < out.len() {
@@ -193,7 +196,8 @@ pub(crate) mod tests {
     fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
         let fake = Fake::default().with_file("/f", bytes);
         let file = fake.open(c"/f").unwrap();
-        let mut gzip = Gzip::new(&fake, &file);
+        let mut window = [0; WINDOW_BYTES];
+        let mut gzip = Gzip::new(&fake, &file, &mut window);
         let mut all = Vec::new();
         loop {
             let mut out = vec![0; piece];
@@ -201,9 +205,12 @@ pub(crate) mod tests {
             all.extend_from_slice(&out[..n]);
             if n < piece {
                 let len = all.len() as u64;
-                assert_eq!(count(&mut Gzip::new(&fake, &file), len), Ok(len));
+                assert_eq!(count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len), Ok(len));
                 let too_large = if len == 0 { Ok(0) } else { Err(DecodeError::TooLarge) };
-                assert_eq!(count(&mut Gzip::new(&fake, &file), len.saturating_sub(1)), too_large);
+                assert_eq!(
+                    count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len.saturating_sub(1)),
+                    too_large
+                );
                 return Ok(all);
             }
         }

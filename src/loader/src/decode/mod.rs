@@ -5,6 +5,7 @@ use core::fmt;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{FORGET_BYTES, READ_BYTES};
+use crate::load::Failure;
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
@@ -26,8 +27,13 @@ pub trait Source {
     }
 }
 
+/// Takes an image from a source.
+pub type Taker<'t> = &'t mut dyn FnMut(&mut dyn Source) -> Result<(), Failure>;
+
+/// Opens a source, has the image taken from it, and closes it: after that the memory for decoding is free again.
+pub type Opener<'o> = &'o mut dyn FnMut(Taker) -> Result<(), Failure>;
+
 /// How many bytes are left in the image, found by reading them; more than `most` are an error.
-#[cfg(feature = "gzip")]
 pub fn count(source: &mut dyn Source, most: u64) -> Result<u64, DecodeError> {
     let mut len_bytes = 0;
     loop {

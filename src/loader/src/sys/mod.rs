@@ -10,9 +10,10 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 
 use linux_raw_sys::general as nr;
 
-use crate::decode::Source;
+use crate::decode::Opener;
 use crate::errno::Errno;
-use crate::kernel::{FileKind, Kernel, Stat, StreamError};
+use crate::kernel::{FileKind, Kernel, Stat};
+use crate::load::Failure;
 
 #[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
@@ -180,11 +181,6 @@ pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
 /// finit_module(2).
 pub fn finit_module(fd: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
     call(nr::__NR_finit_module, [fd.0 as usize, params.as_ptr() as usize, flags as usize]).map(drop)
-}
-
-/// init_module(2).
-pub fn init_module(image: &[u8], params: &CStr) -> Result<(), Errno> {
-    call(nr::__NR_init_module, [image.as_ptr() as usize, image.len(), params.as_ptr() as usize]).map(drop)
 }
 
 fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {
@@ -437,18 +433,23 @@ impl Kernel for Linux {
     }
 
     fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
-        init_module(image, params)
+        let args = [image.as_ptr() as usize, image.len(), params.as_ptr() as usize];
+        if cfg!(feature = "stream") {
+            stream::call_in_child(nr::__NR_init_module, args)
+        } else {
+            call(nr::__NR_init_module, args).map(drop)
+        }
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
         if cfg!(feature = "stream") { stream::window_bytes() } else { None }
     }
 
-    fn stream_module(&self, len_bytes: usize, params: &CStr, source: &mut dyn Source) -> Result<(), StreamError> {
+    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure> {
         if !cfg!(feature = "stream") {
-            return Err(StreamError::Memory(Errno::ENOSYS));
+            return Err(Failure::Memory(Errno::ENOSYS));
         }
-        stream::stream(len_bytes, source, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+        stream::stream(len_bytes, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
     }
 
     fn forget(&self, file: &Fd, offset: u64, len_bytes: u64) {

@@ -11,10 +11,10 @@ use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
 use super::{Fd, Region, arch, call, call_restarting, mmap, read};
-use crate::decode::{DecodeError, Source};
+use crate::decode::{DecodeError, Opener, Source};
 use crate::errno::Errno;
-use crate::kernel::StreamError;
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
+use crate::load::Failure;
 
 /// A system call that a child process makes: its number, its arguments, and when it has returned, its result.
 ///
@@ -26,32 +26,56 @@ pub(super) struct ChildCall {
     result: Cell<usize>,
 }
 
+impl ChildCall {
+    /// The result of a call that never returned, since its process was killed; none that returns has this one.
+    const KILLED: usize = usize::MAX / 2;
+
+    fn new(number: u32, args: [usize; 3]) -> ChildCall {
+        ChildCall { number: number as usize, args, result: Cell::new(Self::KILLED) }
+    }
+
+    fn was_killed(&self) -> bool {
+        self.result.get() == Self::KILLED
+    }
+
+    fn result(&self) -> Result<(), Errno> {
+        // Nothing but the kernel knows of the child, and lack of memory is what the kernel kills for.
+        if self.was_killed() { Err(Errno::ENOMEM) } else { super::result(self.result.get()).map(drop) }
+    }
+}
+
 /// User memory that [`stream`] takes besides its source; `None` where the kernel cannot do it.
 pub(super) fn window_bytes() -> Option<usize> {
     userfaultfd().ok().map(|_| WINDOW_PIECES * piece_bytes())
 }
 
-/// Makes the system call `reader` on a region of `len` bytes that holds the image of `source`, piece by piece.
+/// Makes the system call `reader` on a region of `len` bytes that holds the image of the source that `open` opens, piece by
+/// piece.
 ///
 /// `reader` gives number and arguments of a call that reads the region, once and in order, given where it begins.
-pub(super) fn stream(
-    len: usize, source: &mut dyn Source, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
-) -> Result<(), StreamError> {
-    let mut window = Window::new(len).map_err(StreamError::Memory)?;
-    let (ended, alive) = pipe().map_err(StreamError::Memory)?;
+pub(super) fn stream(len: usize, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3])) -> Result<(), Failure> {
+    let mut window = Window::new(len).map_err(Failure::Memory)?;
+    let (ended, alive) = pipe().map_err(Failure::Memory)?;
     let (number, args) = reader(window.at);
-    // What it stays at if the child is killed before its call returns.
-    let killed = Errno::EINTR.0.wrapping_neg();
-    let request = ChildCall { number: number as usize, args, result: Cell::new(killed) };
-    let child = Child::start(&request).map_err(StreamError::Memory)?;
+    let request = ChildCall::new(number, args);
+    let child = Child::start(&request).map_err(Failure::Memory)?;
     // From here on the child alone holds the pipe open: it reads as ended when the child is.
     drop(alive);
-    let served = window.serve(&ended, source);
+    // The last piece waits until what made it has given back its memory: linking the module takes more than copying it.
+    let served = open(&mut |source| window.serve(&ended, source)).and_then(|()| window.end(&ended));
     // If serving broke off, the child's copy ends now, for there is nothing left to copy.
     drop(window);
     drop(child);
     served?;
-    super::result(request.result.get()).map(drop).map_err(StreamError::Module)
+    request.result().map_err(|errno| if request.was_killed() { Failure::Memory(errno) } else { Failure::Kernel(errno) })
+}
+
+/// Makes a system call in a child process: where it runs out of memory the kernel kills the child, and does not panic
+/// because there is nothing to kill but PID 1.
+pub(super) fn call_in_child(number: u32, args: [usize; 3]) -> Result<(), Errno> {
+    let request = ChildCall::new(number, args);
+    drop(Child::start(&request)?);
+    request.result()
 }
 
 /// A running child process, waited for when dropped: as long as it lives it may read and write our memory.
@@ -89,6 +113,8 @@ struct Window {
     filled: usize,
     /// Where a piece is made before it appears in the region as a whole.
     piece: Region,
+    /// Whether the last piece has been made.
+    is_whole: bool,
 }
 
 impl Drop for Window {
@@ -106,7 +132,7 @@ impl Window {
         let uffd = userfaultfd()?;
         let piece = anonymous(piece_len)?;
         let region = anonymous(mapped_len)?;
-        let window = Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece };
+        let window = Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false };
         // The window's own drop unmaps it.
         core::mem::forget(region);
         let mut register =
@@ -119,23 +145,42 @@ impl Window {
         nr::uffdio_range { start: self.at as u64, len: self.mapped_len as u64 }
     }
 
-    /// Makes what the child waits for, until the child ends.
-    fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), StreamError> {
-        loop {
-            let (faulted, ended) = poll(&self.uffd, ended).map_err(StreamError::Memory)?;
-            if faulted {
-                if let Some(offset) = self.fault().map_err(StreamError::Memory)? {
-                    while self.filled <= offset {
-                        self.fill(source)?;
-                    }
+    /// Makes what the child waits for, up to the last piece, until the child ends.
+    fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), Failure> {
+        while let Some(offset) = self.wait(ended).map_err(Failure::Memory)? {
+            while self.filled <= offset {
+                self.make(source)?;
+                if self.is_whole {
+                    return Ok(());
                 }
-            } else if ended {
-                return Ok(());
+                self.hand_over().map_err(Failure::Memory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the last piece, if it was made, and waits for the child's end.
+    fn end(&mut self, ended: &Fd) -> Result<(), Failure> {
+        if self.is_whole {
+            self.hand_over().map_err(Failure::Memory)?;
+        }
+        self.wait(ended).map(drop).map_err(Failure::Memory)
+    }
+
+    /// Offset in the region of what the child waits for; `None` once it has ended.
+    fn wait(&self, ended: &Fd) -> Result<Option<usize>, Errno> {
+        loop {
+            let (faulted, has_ended) = poll(&self.uffd, ended)?;
+            if !faulted && has_ended {
+                return Ok(None);
+            }
+            if faulted && let Some(offset) = self.fault()? {
+                return Ok(Some(offset));
             }
         }
     }
 
-    /// Offset in the region of what the child waits for.
+    /// Offset in the region of a fault that nobody has answered.
     fn fault(&self) -> Result<Option<usize>, Errno> {
         // struct uffd_msg: u8 event, and for a page fault u64 flags at 8 and u64 address at 16.
         let mut message = [0; 32];
@@ -154,22 +199,27 @@ impl Window {
         Ok(Some(offset))
     }
 
-    /// Puts the next piece in its place.
-    fn fill(&mut self, source: &mut dyn Source) -> Result<(), StreamError> {
-        self.drop_behind().map_err(StreamError::Memory)?;
+    /// Makes the next piece. After the last, all of the image is known to be right.
+    fn make(&mut self, source: &mut dyn Source) -> Result<(), DecodeError> {
         let piece = self.piece.as_mut();
-        let piece_len = piece.len();
-        let want = (self.len - self.filled).min(piece_len);
+        let want = (self.len - self.filled).min(piece.len());
         let (image, padding) = piece.split_at_mut(want);
-        if source.read(image).map_err(StreamError::Source)? != want {
-            return Err(StreamError::Source(DecodeError::Length));
+        if source.read(image)? != want {
+            return Err(DecodeError::Length);
         }
         if self.filled + want == self.len {
-            // The kernel gets the last piece only when all of the image is known to be right.
-            source.finish().map_err(StreamError::Source)?;
+            source.finish()?;
             padding.fill(0);
+            self.is_whole = true;
         }
-        self.copy(piece_len).map_err(StreamError::Memory)?;
+        Ok(())
+    }
+
+    /// Puts the piece that was made in its place.
+    fn hand_over(&mut self) -> Result<(), Errno> {
+        self.drop_behind()?;
+        let piece_len = self.piece.len;
+        self.copy(piece_len)?;
         self.filled += piece_len;
         Ok(())
     }
@@ -281,14 +331,15 @@ mod tests {
     }
 
     /// What comes through a pipe that the kernel fills from the window as it does a module's image: page after page.
-    fn through_pipe(len: usize, source: &mut Numbers) -> (Result<(), StreamError>, Vec<u8>) {
+    fn through_pipe(len: usize, source: &mut Numbers) -> (Result<(), Failure>, Vec<u8>) {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let drain = std::thread::spawn(move || {
             let mut all = Vec::new();
             reader.read_to_end(&mut all).unwrap();
             all
         });
-        let result = stream(len, source, |at| (nr::__NR_write, [writer.as_raw_fd() as usize, at, len]));
+        let result =
+            stream(len, &mut |take| take(source), |at| (nr::__NR_write, [writer.as_raw_fd() as usize, at, len]));
         drop(writer);
         (result, drain.join().unwrap())
     }
@@ -324,7 +375,7 @@ mod tests {
         for (mut source, error) in cases.chain(short_or_long.into_iter().map(|s| (s, DecodeError::Length))) {
             if offered() {
                 let (result, got) = through_pipe(len, &mut source);
-                assert_eq!(result, Err(StreamError::Source(error)));
+                assert_eq!(result, Err(Failure::Decode(error)));
                 // The last piece never came.
                 assert!(got.len() <= 10 * PIECE_BYTES, "{}", got.len());
             }
@@ -335,8 +386,9 @@ mod tests {
     fn a_call_that_reads_nothing_ends_too() {
         if offered() {
             let mut source = numbers(100_000);
-            let result = stream(100_000, &mut source, |at| (nr::__NR_write, [usize::MAX, at, 100_000]));
-            assert_eq!((result, source.next), (Err(StreamError::Module(Errno::EBADF)), 0));
+            let result =
+                stream(100_000, &mut |take| take(&mut source), |at| (nr::__NR_write, [usize::MAX, at, 100_000]));
+            assert_eq!((result, source.next), (Err(Failure::Kernel(Errno::EBADF)), 0));
         }
     }
 
@@ -363,7 +415,9 @@ mod tests {
             let mut source = Watching(numbers(len), 0);
             let (mut reader, writer) = std::io::pipe().unwrap();
             let drain = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()).unwrap());
-            let result = stream(len, &mut source, |at| (nr::__NR_write, [writer.as_raw_fd() as usize, at, len]));
+            let result = stream(len, &mut |take| take(&mut source), |at| {
+                (nr::__NR_write, [writer.as_raw_fd() as usize, at, len])
+            });
             drop(writer);
             assert_eq!((result, drain.join().unwrap()), (Ok(()), len as u64));
             // Other tests have regions of the same kind at the same time, each no larger.
