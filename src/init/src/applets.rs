@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use modest_loader::cmdline::Cmdline;
-use modest_loader::errno::Errno;
+use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain;
 use modest_loader::limits::LINE_BYTES;
 use modest_loader::load::{self, Failure, Offers, Request};
@@ -18,7 +18,7 @@ use crate::console::{Console, write_all};
 /// The manifest, where nothing else is said.
 pub const MANIFEST: &CStr = c"/etc/modest.manifest";
 
-const HELP: &str = "\
+const HELP_TEXT: &str = "\
 Usage: modest load [-m MANIFEST] [-n] [-q] [-v]
        modest insmod FILE [PARAM]...
        modest --help | --version
@@ -35,6 +35,7 @@ modest.debug, modest.quiet.
 Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong usage,
 3 a failure stopped the run before the manifest's end.
 ";
+static HELP: [u8; HELP_TEXT.len()] = bytes(HELP_TEXT);
 
 const LOADED: u8 = 0;
 const FAILED: u8 = 1;
@@ -47,19 +48,19 @@ pub fn main(argv: StringArray) -> u8 {
     match args.next().map(shown) {
         Some("load") => load(args),
         Some("insmod") => insmod(args),
-        Some("--help" | "-h") => print(HELP),
-        Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")),
-        _ => usage(HELP),
+        Some("--help" | "-h") => print(&HELP),
+        Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        _ => usage(&HELP),
     }
 }
 
-fn print(text: &str) -> u8 {
-    write_all(&Fd::inherited(1), text.as_bytes());
+fn print(text: &[u8]) -> u8 {
+    write_all(&Fd::inherited(1), text);
     LOADED
 }
 
-fn usage(text: &str) -> u8 {
-    write_all(&Fd::inherited(2), text.as_bytes());
+fn usage(text: &[u8]) -> u8 {
+    write_all(&Fd::inherited(2), text);
     USAGE
 }
 
@@ -74,12 +75,12 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             "-v" => console.level = Level::Debug,
             "-m" => match args.next() {
                 Some(path) => manifest = Some(path),
-                None => return usage("modest: -m needs the path of a manifest\n"),
+                None => return usage(b"modest: -m needs the path of a manifest\n"),
             },
             _ => {
-                let _ = usage("modest: load takes -m MANIFEST, -n, -q and -v, not ");
+                let _ = usage(b"modest: load takes -m MANIFEST, -n, -q and -v, not ");
                 write_all(&Fd::inherited(2), arg.to_bytes());
-                return usage("\n");
+                return usage(b"\n");
             }
         }
     }
@@ -132,14 +133,14 @@ pub fn named_manifest(cmdline: &Cmdline) -> Option<modest_loader::Path> {
 }
 
 fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
-    let Some(file) = args.next() else { return usage("modest: insmod needs a file\n") };
+    let Some(file) = args.next() else { return usage(b"modest: insmod needs a file\n") };
     let mut console = Console::stream(2);
     let name = name::of(shown(file));
     let mut text = heapless::String::<LINE_BYTES>::new();
     let mut fits = true;
     for arg in args {
         let space = if text.is_empty() { "" } else { " " };
-        let Ok(arg) = arg.to_str() else { return usage("modest: a parameter is not UTF-8\n") };
+        let Ok(arg) = arg.to_str() else { return usage(b"modest: a parameter is not UTF-8\n") };
         fits &= text.push_str(space).is_ok() && quote_param(arg, &mut text).is_ok();
     }
     if !fits || text.push_str("\0").is_err() {

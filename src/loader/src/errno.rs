@@ -8,6 +8,15 @@ use crate::text;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub usize);
 
+/// `text` as the value of a static. What has a name of its own, not only what refers to it, can be placed by the linker: see
+/// `segments.ld`.
+pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    match text.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => panic!(),
+    }
+}
+
 macro_rules! names {
     ($($name:ident)*) => {
         #[allow(missing_docs)]
@@ -15,8 +24,9 @@ macro_rules! names {
             $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as usize);)*
         }
 
-        const NAMES: &str = concat!($(stringify!($name), "\n"),*);
-        const NUMBERS: &[u8] = &[$(linux_raw_sys::errno::$name as u8),*];
+        const TEXT: &str = concat!($(stringify!($name), "\n"),*);
+        static NAMES: [u8; TEXT.len()] = bytes(TEXT);
+        static NUMBERS: [u8; [$(Errno::$name),*].len()] = [$(linux_raw_sys::errno::$name as u8),*];
     };
 }
 
@@ -37,27 +47,25 @@ names! {
 impl Errno {
     /// The name of the number, such as `ENOENT`; `None` for one that no kernel defines.
     pub fn name(self) -> Option<&'static str> {
-        self.text_in(NUMBERS, NAMES)
+        self.text_in(&NUMBERS, &NAMES)
     }
 
     /// The line of `texts` that stands where `numbers` has this number; for an empty one the next that is not.
     /// Texts in a row and numbers in a row are a third of what a table of slices takes. See `meaning`.
-    pub fn text_in(self, numbers: &[u8], texts: &'static str) -> Option<&'static str> {
+    pub fn text_in(self, numbers: &[u8], texts: &'static [u8]) -> Option<&'static str> {
         let at = numbers.iter().position(|number| usize::from(*number) == self.0)?;
-        text::fields(texts, b'\n').skip(at).find(|text| !text.is_empty())
+        text::fields(core::str::from_utf8(texts).ok()?, b'\n').skip(at).find(|text| !text.is_empty())
     }
 }
 
 /// What an errno means, as a `match` would say it: `meaning!(errno, { ENOENT | ENOTDIR => "…", _ => "…" })`.
 macro_rules! meaning {
-    ($errno:expr, { $($name:ident $(| $like:ident)* => $text:literal,)* _ => $other:literal $(,)? }) => {
-        $errno
-            .text_in(
-                &[$($($crate::errno::Errno::$like.0 as u8,)* $crate::errno::Errno::$name.0 as u8),*],
-                concat!($($($crate::errno::line!($like),)* $text, "\n"),*),
-            )
-            .unwrap_or($other)
-    };
+    ($errno:expr, { $($name:ident $(| $like:ident)* => $text:literal,)* _ => $other:literal $(,)? }) => {{
+        const TEXT: &str = concat!($($($crate::errno::line!($like),)* $text, "\n"),*);
+        static TEXTS: [u8; TEXT.len()] = $crate::errno::bytes(TEXT);
+        let numbers = &[$($($crate::errno::Errno::$like.0 as u8,)* $crate::errno::Errno::$name.0 as u8),*];
+        $errno.text_in(numbers, &TEXTS).unwrap_or($other)
+    }};
 }
 
 /// For [`meaning`]: an empty line for `name`.

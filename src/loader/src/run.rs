@@ -15,7 +15,7 @@ use crate::manifest::{Entry, Line, OnError};
 use crate::memory;
 use crate::name::{self, Name};
 use crate::report::{Level, Log, Size, shown};
-use crate::resolve::{self, Resolved, Root};
+use crate::resolve::{self, Plan, ResolveError, Resolved, Root};
 
 /// [`OnError`] that outlives its line.
 #[derive(Clone, Debug, Default)]
@@ -202,26 +202,43 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if self.skips(name) {
             return;
         }
-        let (mut folder, mut buf) = (Path::new(), resolve::Buffer::new());
-        let optional = if entry.optional { " (optional)" } else { "" };
-        match resolve::resolve(self.kernel, &self.root, entry.module, &mut folder, &mut buf) {
+        let mut folder = Path::new();
+        match resolve::path(self.kernel, &self.root, entry.module, &mut folder) {
+            Ok(Some(plan)) => self.steps(entry, &folder, plan),
+            Ok(None) if cfg!(feature = "names") => self.entry_by_name(at, entry, &mut folder),
+            Ok(None) => self.unresolved(at, entry, ResolveError::Name),
+            Err(error) => self.unresolved(at, entry, error),
+        }
+    }
+
+    // Out of line: the buffer is needed for names alone.
+    #[inline(never)]
+    fn entry_by_name(&mut self, at: At, entry: &Entry, folder: &mut Path) {
+        let mut buf = resolve::Buffer::new();
+        match resolve::name(self.kernel, &self.root, entry.module, folder, &mut buf) {
             Ok(Resolved::Builtin) => {
                 self.outcome.present += 1;
-                self.tell(Level::Info, name, &"built into the kernel");
+                self.tell(Level::Info, name::of(entry.module), &"built into the kernel");
             }
-            Ok(Resolved::Files(plan)) => {
-                let step = |file, is_dependency| Step { folder: &folder, file, entry, is_dependency };
-                let mut steps = plan.dependencies().map(|file| step(file, true)).chain([step(plan.target(), false)]);
-                // A module whose dependency failed would only fail with a cause less true.
-                if !steps.all(|step| self.step(&step)) {
-                    self.fails(entry.optional);
-                }
-            }
-            Err(error) => {
-                self.log.line(Level::Error, format_args!("{name}: {error}, {}:{}{optional}", at.manifest, at.number));
-                self.fails(entry.optional);
-            }
+            Ok(Resolved::Files(plan)) => self.steps(entry, folder, plan),
+            Err(error) => self.unresolved(at, entry, error),
         }
+    }
+
+    fn steps(&mut self, entry: &Entry, folder: &Path, plan: Plan) {
+        let step = |file, is_dependency| Step { folder, file, entry, is_dependency };
+        let mut steps = plan.dependencies().map(|file| step(file, true)).chain([step(plan.target(), false)]);
+        // A module whose dependency failed would only fail with a cause less true.
+        if !steps.all(|step| self.step(&step)) {
+            self.fails(entry.optional);
+        }
+    }
+
+    fn unresolved(&mut self, at: At, entry: &Entry, error: ResolveError) {
+        let name = name::of(entry.module);
+        let optional = if entry.optional { " (optional)" } else { "" };
+        self.log.line(Level::Error, format_args!("{name}: {error}, {}:{}{optional}", at.manifest, at.number));
+        self.fails(entry.optional);
     }
 
     /// Whether the command line says to leave the module out.
@@ -249,12 +266,18 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 return false;
             }
         };
-        // A line's part fits where a line and its newline fit, and the parser lets no NUL through.
-        let mut params = heapless::String::<LINE_BYTES>::new();
-        let _ = params.push_str(if is_dependency { "" } else { entry.params }).and_then(|()| params.push_str("\0"));
+        let params = if is_dependency { "" } else { entry.params };
+        // Most modules have none, and most of a buffer on the stack would be memory for nothing.
+        let region = match if params.is_empty() { Ok(None) } else { terminated(self.kernel, params).map(Some) } {
+            Ok(region) => region,
+            Err(errno) => {
+                self.tell(Level::Error, name, &explain::of_kernel(errno));
+                return false;
+            }
+        };
         let request = Request {
             file: &path,
-            params: CStr::from_bytes_until_nul(params.as_bytes()).unwrap_or_default(),
+            params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
             path: entry.path.filter(|_| !is_dependency),
             size_bytes: entry.size_bytes.filter(|_| !is_dependency),
             flags: 0,
@@ -308,8 +331,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Compares what a load was expected to take with the most that this process ever took.
     fn tell_memory(&mut self, name: Name, predicted_bytes: u64) {
-        if predicted_bytes > 0
-            && self.log.wants(Level::Debug)
+        if self.log.wants(Level::Debug)
             && let Some((peak, _)) = memory::own_kib(self.kernel)
         {
             let predicted = predicted_bytes.div_ceil(1024);
@@ -344,6 +366,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let optional = if optional { " (optional)" } else { "" };
         self.log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
     }
+}
+
+/// `text` in memory of its own, with a NUL behind it; the parser lets none through in it.
+fn terminated<K: Kernel>(kernel: &K, text: &str) -> Result<K::Region, Errno> {
+    // Fresh memory is zero.
+    let mut region = kernel.allocate(text.len() + 1)?;
+    region.as_mut()[..text.len()].copy_from_slice(text.as_bytes());
+    Ok(region)
 }
 
 /// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.

@@ -72,6 +72,8 @@ pub enum ResolveError {
     LongLine,
     /// A path is over [`PATH_BYTES`].
     LongPath,
+    /// This build has no feature `names`.
+    Name,
 }
 
 impl fmt::Display for ResolveError {
@@ -85,6 +87,7 @@ impl fmt::Display for ResolveError {
             }
             ResolveError::Index(errno) => write!(f, "{errno}: modules.dep or modules.builtin cannot be read"),
             ResolveError::LongLine => write!(f, "a line of modules.dep is over LINE_BYTES, {LINE_BYTES}"),
+            ResolveError::Name => f.write_str("a name, and this build takes only paths"),
             ResolveError::LongPath => write!(f, "a path is over PATH_BYTES, {PATH_BYTES}"),
         }
     }
@@ -108,16 +111,88 @@ fn is_in<K: Kernel>(kernel: &K, folder: &Path, file: &str) -> Result<bool, Resol
     Ok(kernel.open(&absolute(folder, file)?).is_ok())
 }
 
-/// Finds the files of `module`, and leaves in `folder` the one that relative ones are in.
-// Out of line, as its caller has buffers of its own.
-#[inline(never)]
+/// Finds the files of `module`, a path or a name: see [`path`] and [`name`], which differ in what they need.
 pub fn resolve<'b, K: Kernel>(
     kernel: &K, root: &Root, module: &'b str, folder: &mut Path, buf: &'b mut Buffer,
 ) -> Result<Resolved<'b>, ResolveError> {
-    let here = |target| Ok(Resolved::Files(Plan { target, dependencies: "" }));
-    if module.starts_with("/") {
-        return here(module);
+    match path(kernel, root, module, folder)? {
+        Some(plan) => Ok(Resolved::Files(plan)),
+        None => name(kernel, root, module, folder, buf),
     }
+}
+
+/// Finds the file of `module`, and leaves in `folder` the one that a relative path is in; `None` for a name.
+pub fn path<'b, K: Kernel>(
+    kernel: &K, root: &Root, module: &'b str, folder: &mut Path,
+) -> Result<Option<Plan<'b>>, ResolveError> {
+    let here = Ok(Some(Plan { target: module, dependencies: "" }));
+    if module.bytes().all(|b| b != b'/') {
+        return Ok(None);
+    }
+    if module.starts_with("/") {
+        return here;
+    }
+    let mut found = false;
+    each_folder(kernel, root, folder, &mut |folder| {
+        // With a root given, a missing file is found out by loading it, without a call more.
+        found = matches!(root, Root::Given(_)) || is_in(kernel, folder, module)?;
+        Ok(found)
+    })?;
+    if found { here } else { Err(ResolveError::NotFound { indexed: true }) }
+}
+
+/// Finds the files of the module `name`, and leaves in `folder` the one that they are in.
+pub fn name<'b, K: Kernel>(
+    kernel: &K, root: &Root, name: &str, folder: &mut Path, buf: &'b mut Buffer,
+) -> Result<Resolved<'b>, ResolveError> {
+    let name = name::of(name);
+    let mut indexed = false;
+    let mut resolved = None;
+    each_folder(kernel, root, folder, &mut |folder| {
+        match index_line(kernel, folder, "modules.dep", name, buf)? {
+            Lookup::Found => {
+                resolved = Some(Found::Line);
+                return Ok(true);
+            }
+            Lookup::Absent => indexed = true,
+            Lookup::NoIndex => {
+                for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
+                    buf.clear();
+                    for part in [name.0, ".ko", format.ending()] {
+                        buf.push_str(part).map_err(|_| ResolveError::LongPath)?;
+                    }
+                    if is_in(kernel, folder, buf)? {
+                        resolved = Some(Found::Line);
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        if index_line(kernel, folder, "modules.builtin", name, buf)? == Lookup::Found {
+            resolved = Some(Found::Builtin);
+        }
+        Ok(resolved.is_some())
+    })?;
+    match resolved {
+        Some(Found::Line) => {
+            let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
+            Ok(Resolved::Files(Plan { target, dependencies }))
+        }
+        Some(Found::Builtin) => Ok(Resolved::Builtin),
+        None => Err(ResolveError::NotFound { indexed }),
+    }
+}
+
+enum Found {
+    /// The buffer has it, as in `modules.dep`.
+    Line,
+    Builtin,
+}
+
+/// Tries the folders of `root` until `is_it`, and leaves the last one tried in `folder`.
+fn each_folder<K: Kernel>(
+    kernel: &K, root: &Root, folder: &mut Path, is_it: &mut dyn FnMut(&Path) -> Result<bool, ResolveError>,
+) -> Result<(), ResolveError> {
     let mut release = [0; 65];
     let (given, running): ([&[u8]; 1], [&[u8]; 2]);
     let folders: &[&[&[u8]]] = match root {
@@ -131,41 +206,13 @@ pub fn resolve<'b, K: Kernel>(
             &[&running, &[b"/"]]
         }
     };
-    let name = name::of(module);
-    let is_path = module.bytes().any(|b| b == b'/');
-    let mut indexed = is_path;
     for parts in folders {
         *folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
-        if is_path {
-            // With a root given, a missing file is found out by loading it, without a call more.
-            if matches!(root, Root::Given(_)) || is_in(kernel, folder, module)? {
-                return here(module);
-            }
-            continue;
-        }
-        match index_line(kernel, folder, "modules.dep", name, buf)? {
-            Lookup::Found => {
-                let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
-                return Ok(Resolved::Files(Plan { target, dependencies }));
-            }
-            Lookup::Absent => indexed = true,
-            Lookup::NoIndex => {
-                for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
-                    buf.clear();
-                    for part in [name.0, ".ko", format.ending()] {
-                        buf.push_str(part).map_err(|_| ResolveError::LongPath)?;
-                    }
-                    if is_in(kernel, folder, buf)? {
-                        return here(buf);
-                    }
-                }
-            }
-        }
-        if index_line(kernel, folder, "modules.builtin", name, buf)? == Lookup::Found {
-            return Ok(Resolved::Builtin);
+        if is_it(folder)? {
+            break;
         }
     }
-    Err(ResolveError::NotFound { indexed })
+    Ok(())
 }
 
 #[derive(PartialEq)]
