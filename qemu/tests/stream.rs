@@ -1,6 +1,8 @@
 //! Modules go through the window as they are: Debian's are signed, so the kernel itself verifies every byte that it got.
 
-use mkmodest::image;
+use std::fmt::Write;
+
+use mkmodest::{codec, image};
 use modest_loader::image::Format;
 use modest_qemu::{Scenario, gzip, line};
 
@@ -8,8 +10,20 @@ use modest_qemu::{Scenario, gzip, line};
 const MODULES: usize = 200;
 
 const NEXT: &str = "mount -t proc p /proc 2>/dev/null; mount -t sysfs s /sys 2>/dev/null\n\
-    echo TAINTED=$(cat /sys/module/*/taint | tr -d '\\n') ALL=$(ls -1d /sys/module/*/initstate | wc -l)\n\
-    echo NEXT-INIT pid=$$; poweroff -f\n";
+    echo TAINTED=$(cat /sys/module/*/taint | tr -d '\\n') ALL=$(ls -1d /sys/module/*/initstate | wc -l)\n";
+
+const END: &str = "echo NEXT-INIT pid=$$; poweroff -f\n";
+
+/// What the kernel made of each module: source version where it has one, size, every section with its place in a page; then the
+/// same after loading the plain files by finit, and whether that is the same.
+const COMPARE: &str = "seen() { for m in /sys/module/*/initstate; do m=${m%/initstate}; \
+    echo $m/sections $m/srcversion $m/coresize $m/taint; done | xargs grep -rs '' | \
+    sed 's/0x[0-9a-f]*\\(...\\)$/\\1/' | sort >$1; }\n\
+    seen /stream\n\
+    while m=$(awk '$3 == 0 { print $1 }' /proc/modules) && [ -n \"$m\" ]; do rmmod $m; done\n\
+    /init load -q -m /etc/finit\n\
+    seen /finit\n\
+    cmp /stream /finit && echo SAME=$(grep -c /coresize: /finit),$(grep -c /sections/ /finit)\n";
 
 /// Real modules that register themselves and are idle then: character sets, and drivers of chips that no guest has.
 fn idle_modules(scenario: &Scenario) -> Vec<String> {
@@ -20,32 +34,70 @@ fn idle_modules(scenario: &Scenario) -> Vec<String> {
     idle.filter_map(|path| Some(path.rsplit('/').next()?.split(".ko").next()?.to_string())).take(MODULES).collect()
 }
 
+fn flipped_at(file: &[u8], at: usize) -> Vec<u8> {
+    let mut file = file.to_vec();
+    file[at] ^= 0x10;
+    file
+}
+
 fn all_load_by_stream(board: &str, format: Format) {
     let mut scenario = Scenario::new(board, None).unwrap();
     scenario.with_disk = false;
-    // The image is in memory, compressed but for the list of what is in it.
+    // The image is in memory.
     let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "256").unwrap();
-    *memory = "512".into();
+    *memory = "768".into();
+    // Each module is decoded twice and loaded twice, on an emulated processor.
+    scenario.board.qemu.timeout_s = 600;
     let names = idle_modules(&scenario);
-    scenario.options.change.format = (format == Format::Gzip).then_some(Format::Gzip);
+    scenario.options.change.format = (format != Format::Xz).then_some(format);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
     let Scenario { board, kernel, options, .. } = &scenario;
-    let plan = image::build(board, &kernel.spec, &kernel.tree, options).unwrap().manifest;
-    let entries: Vec<_> = plan.lines().filter(|line| line.starts_with("kernel/")).collect();
-    assert!(
-        entries.len() >= MODULES && entries.iter().all(|entry| entry.contains(&format!(".ko{} ", format.ending())))
-    );
-    let entries = entries.iter().map(|entry| format!("{entry} @path=stream\n")).collect::<String>();
-    let manifest = format!("@root {}\n@unlink\n{entries}@exec /next\n", kernel.tree.target_dir());
+    let built = image::build(board, &kernel.spec, &kernel.tree, options).unwrap();
+    let root = kernel.tree.target_dir();
+    let (mut flipped, mut streamed, mut plain) = (String::new(), String::new(), format!("@root {root}\n"));
+    let mut files = Vec::new();
+    for entry in built.manifest.lines().filter(|line| line.starts_with("kernel/")) {
+        let path = entry.split(' ').next().unwrap();
+        let (stem, _) = path.split_once(".ko").unwrap();
+        assert!(path.ends_with(&format!(".ko{}", format.ending())), "{entry}");
+        writeln!(streamed, "{entry} @path=stream").unwrap();
+        let name = stem.rsplit('/').next().unwrap();
+        let image = scenario.module(name).unwrap();
+        let good = codec::encode(&image, format).unwrap();
+        // One bit in a hundred thousand means nothing, such as one in the code of a length that does not occur.
+        let bad = (good.len() / 2..)
+            .map(|at| flipped_at(&good, at))
+            .find(|bad| codec::decode(bad).ok().as_ref() != Some(&image));
+        let bad = bad.unwrap();
+        writeln!(flipped, "/flipped/{name}.ko{} @path=stream", format.ending()).unwrap();
+        files.push((format!("/flipped/{name}.ko{}", format.ending()), bad));
+        writeln!(plain, "/plain/{name}.ko @path=finit").unwrap();
+        files.push((format!("/plain/{name}.ko"), image));
+    }
+    let modules = streamed.lines().count();
+    assert!(modules >= MODULES);
+    let manifest = format!("@root {root}\n{flipped}@unlink\n{streamed}@exec /next\n");
     scenario.options.verbatim_manifest = Some(manifest.into());
-    let scenario = scenario.script("/next", NEXT).unwrap();
+    let scenario = files.into_iter().fold(scenario, |scenario, (path, bytes)| scenario.file(&path, bytes));
+    let scenario = scenario.file("/etc/finit", plain).script("/next", &[NEXT, COMPARE, END].concat()).unwrap();
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
-    let modules = entries.lines().count();
-    line(&console, &format!("{modules} loaded, 0 present, 0 skipped, 0 failed")).unwrap();
+    line(&console, &format!("{modules} loaded, 0 present, 0 skipped, {modules} failed")).unwrap();
     let by_stream = console.lines().filter(|line| line.contains(": loaded by stream, ")).count();
     assert_eq!(by_stream, modules);
+    let refused = console.lines().filter(|line| line.contains(", /flipped/")).collect::<Vec<_>>();
+    assert_eq!(refused.len(), modules);
+    let causes = ["the compressed file is corrupt: ", "is not as long as its file says"];
+    for line in refused {
+        assert!(causes.iter().any(|cause| line.contains(cause)), "{line}");
+    }
     // A module whose signature does not fit what the kernel has of it is refused, and one without taints.
     assert!(console.contains(&format!("TAINTED= ALL={modules}\n")), "{console}");
+    let same = console.lines().find_map(|line| line.strip_prefix("SAME=")).unwrap_or_else(|| panic!("{console}"));
+    let (versions, sections) = same.trim().split_once(',').unwrap();
+    assert!(
+        versions.parse::<usize>().unwrap() > modules / 2 && sections.parse::<usize>().unwrap() > 10 * modules,
+        "{same}"
+    );
 }
 
 #[test]
@@ -87,24 +139,19 @@ fn bad_files(board: &str, bomb: Option<Vec<u8>>) {
     let manifest = format!("{entries}{budget}@exec /next\n");
     let scenario = Scenario::with_manifest(board, None, &manifest).unwrap();
     let image = scenario.module("nls_utf8").unwrap();
-    let (gz, xz) = (gzip(&image).unwrap(), mkmodest::codec::encode(&image, Format::Xz).unwrap());
-    let flipped = |file: &[u8], at: usize| {
-        let mut file = file.to_vec();
-        file[at] ^= 0x10;
-        file
-    };
+    let (gz, xz) = (gzip(&image).unwrap(), codec::encode(&image, Format::Xz).unwrap());
     let mut lying = gz.clone();
     let len_at = lying.len() - 4;
     lying[len_at..].copy_from_slice(&(image.len() as u32 + 4096).to_le_bytes());
     let scenario = scenario
-        .file("/m/nls_utf8.ko.flipped.gz", flipped(&gz, gz.len() / 2))
+        .file("/m/nls_utf8.ko.flipped.gz", flipped_at(&gz, gz.len() / 2))
         .file("/m/nls_utf8.ko.cut.gz", &gz[..gz.len() / 2])
         .file("/m/nls_utf8.ko.lying.gz", lying)
         .file("/m/nls_utf8.ko.bomb.gz", bomb.unwrap_or_default())
-        .file("/m/nls_utf8.ko.flipped.xz", flipped(&xz, xz.len() / 2))
+        .file("/m/nls_utf8.ko.flipped.xz", flipped_at(&xz, xz.len() / 2))
         .file("/m/nls_utf8.ko.cut.xz", &xz[..xz.len() / 2])
         .file("/m/nls_utf8.ko.gz", gz)
-        .script("/next", NEXT)
+        .script("/next", &[NEXT, END].concat())
         .unwrap();
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
     for file in &files {
