@@ -105,7 +105,7 @@ const HEADER_BYTES: u64 = 12;
 pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     // The stream's header, then the longest header of a block.
     let mut input = Input::new(kernel, file);
-    input.skip(HEADER_BYTES as usize)?;
+    input.skip(HEADER_BYTES)?;
     let [size, flags] = input.bytes()?;
     // No block at all: an index begins with this.
     if size == 0 {
@@ -121,7 +121,7 @@ pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, De
         let filter = number(&mut input)?;
         let properties = number(&mut input)?;
         if filter != LZMA2 {
-            input.skip(properties.min(1 << 10) as usize)?;
+            input.skip(properties.min(1 << 10))?;
             continue;
         }
         return match input.bytes()? {
@@ -185,7 +185,7 @@ fn number<K: Kernel>(input: &mut Input<K>) -> Result<u64, DecodeError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::gzip::tests::sample;
+    use super::super::tests::sample;
     use super::*;
     use crate::kernel::fake::Fake;
     use lzma_rust2::filter::FilterType;
