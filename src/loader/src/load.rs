@@ -628,6 +628,7 @@ mod tests {
     use crate::kernel::fake::Fake;
     use std::io::Write;
 
+    #[cfg(all(feature = "gzip", feature = "stream", feature = "xz"))]
     const PLAIN: Facts = Facts {
         format: Format::Plain,
         wanted: None,

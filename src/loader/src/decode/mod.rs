@@ -202,7 +202,7 @@ impl<'k, K: Kernel> Input<'k, K> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "gzip", feature = "xz", feature = "zstd")))]
 pub(crate) mod tests {
     /// Bytes that compress as code does: somewhat.
     pub(crate) fn sample(len: usize) -> Vec<u8> {
