@@ -98,10 +98,15 @@ impl Memory {
         self.budget.is_some() || self.available.is_some_and(|available| available < wanted)
     }
 
+    fn input(&self) -> u64 {
+        // No other decoder holds more than a page, and the program is to be small.
+        if cfg!(feature = "zstd") { self.input } else { 0 }
+    }
+
     /// User memory of the decoder.
     fn decoder(&self) -> u64 {
         // A dictionary is touched only as far as the image fills it.
-        DECODER_BYTES.saturating_add(self.dictionary.min(self.image)).saturating_add(self.input.min(self.file))
+        DECODER_BYTES.saturating_add(self.dictionary.min(self.image)).saturating_add(self.input().min(self.file))
     }
 
     /// Whether so much user memory may be taken, and the kernel's copy of the image with it.
@@ -131,7 +136,7 @@ impl Memory {
         match path {
             LoadPath::FinitCompressed => {
                 // The kernel has a copy of the file, and a decoder and a dictionary of its own, all touched.
-                let decoder = KERNEL_DECODER_BYTES.saturating_add(KERNEL_INPUTS * self.input);
+                let decoder = KERNEL_DECODER_BYTES.saturating_add(KERNEL_INPUTS * self.input());
                 let decoding = self.file.saturating_add(self.image).saturating_add(decoder);
                 linked.max(decoding.saturating_add(self.dictionary))
             }
@@ -468,7 +473,7 @@ fn of_source(format: Format) -> impl Fn(DecodeError) -> Failure {
 fn measure<K: Kernel>(
     kernel: &K, offers: &Offers, request: &Request, file: &K::File, format: Format,
 ) -> Result<Extent, Failure> {
-    let file_bytes = kernel.stat(file).map_err(DecodeError::Read).map_err(of_source(format))?.size_bytes;
+    let file_bytes = kernel.stat(file).map_err(|errno| of_source(format)(DecodeError::Read(errno)))?.size_bytes;
     let mut extent = Extent { file_bytes, image_bytes: file_bytes, ..Extent::default() };
     #[cfg(feature = "xz")]
     if format == Format::Xz {
@@ -517,7 +522,7 @@ fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) 
     let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
     let mut len_bytes = 0;
     with_source(kernel, file, format, extent, &mut |source| {
-        len_bytes = decode::count(source, most).map_err(of_source(format))?;
+        len_bytes = decode::count(source, most).map_err(Failure::Decode)?;
         Ok(())
     })?;
     Ok(len_bytes)

@@ -1259,7 +1259,9 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_noticed_or_changes_nothing(at in 5usize..40_000, bit in 0u8..8, piece in 1usize..40_000, level in 1i32..8) {
+        fn a_flipped_bit_is_noticed_or_changes_nothing(
+            at in 5usize..40_000, bit in 0u8..8, piece in 1usize..40_000, level in 1i32..8,
+        ) {
             let data = sample(50_000);
             let mut bad = encode(&data, Options { level, ..USUAL });
             let at = 5 + at % (bad.len() - 5);
