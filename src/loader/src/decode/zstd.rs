@@ -808,13 +808,11 @@ impl Fse {
             left -= share.unsigned_abs();
             symbol += 1;
             // Behind a share of nothing is how many more there are.
-            while share == 0 {
-                let more = next(at, 2)?;
+            let mut more = if share == 0 { 3 } else { 0 };
+            while more == 3 {
+                more = next(at, 2)?;
                 at += 2;
                 symbol += usize::from(more);
-                if more < 3 {
-                    break;
-                }
             }
         }
         cursor.bytes(at.div_ceil(8) - cursor.at)?;
