@@ -469,7 +469,8 @@ impl Bits {
     }
 
     /// The next bits at the top: 57, or all that are left and zeros below them.
-    #[inline]
+    // A call takes longer than what it does, and on AArch64 more bytes; level z would call it. Likewise those below.
+    #[inline(always)]
     fn top(&self, block: &[u8]) -> u64 {
         let skipped = self.left.saturating_sub(57) / 8;
         let at = self.start + skipped;
@@ -479,14 +480,14 @@ impl Bits {
         if held == 0 { 0 } else { word << (64 - held) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip(&mut self, len: u32) -> Result<(), DecodeError> {
         self.left = self.left.checked_sub(len as usize).ok_or(BITS_BROKEN)?;
         Ok(())
     }
 
     /// The next `len` bits, up to 32.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, block: &[u8], len: u32) -> Result<u32, DecodeError> {
         let top = self.top(block);
         self.skip(len)?;
@@ -825,12 +826,12 @@ impl Fse {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn symbol(&self) -> u8 {
         self.cells[usize::from(self.state)].symbol
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, bits: &mut Bits, block: &[u8]) -> Result<(), DecodeError> {
         let cell = self.cells[usize::from(self.state)];
         self.state = cell.base + bits.take(block, cell.bits.into())? as u16;
@@ -898,7 +899,7 @@ const fn codes<const BITS: usize, const N: usize>(least: u32, single: usize, bit
 }
 
 /// The length that `code` stands for, with the bits that it wants.
-#[inline]
+#[inline(always)]
 fn coded(code: u32, bits: &mut Bits, block: &[u8]) -> Result<usize, DecodeError> {
     Ok(((code >> 5) + bits.take(block, code & 31)?) as usize)
 }
