@@ -17,7 +17,7 @@ const TARGETS: [&str; 4] = [
 const HOST: &str = "x86_64-unknown-linux-musl";
 
 /// The features that scripts/test builds it with, as in the name of the file; the last are the default.
-const FEATURES: [&str; 4] = ["-", "-gzip", "-gzip,stream", ""];
+const FEATURES: [&str; 5] = ["-", "-gzip", "-gzip,stream", "-gzip,stream,xz,zstd", ""];
 
 #[test]
 fn it_is_small_static_and_has_no_page_both_writable_and_executable() {

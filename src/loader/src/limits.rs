@@ -30,7 +30,8 @@ pub const PIECE_BYTES: usize = 16 << 10;
 /// and the next, being made.
 pub const WINDOW_PIECES: usize = 3;
 
-/// Largest dictionary of an xz file where no budget allows more: that of `xz -6`. The kernel's build uses 1 MiB.
+/// Largest dictionary of an xz file, or window of a zstd file, where no budget allows more: that of `xz -6` and `zstd -19`.
+/// The kernel's build uses 1 MiB and 2 MiB.
 pub const DICTIONARY_BYTES: u64 = 8 << 20;
 
 /// A machine counts as low on memory for a module when it has less available than this many times the image: loading takes

@@ -179,14 +179,15 @@ impl Crc {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::super::count;
+    use super::super::tests::sample;
     use super::*;
     use crate::kernel::fake::Fake;
     use proptest::prelude::*;
     use std::io::Write;
 
-    pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+    fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder =
             flate2::GzBuilder::new().filename("m.ko").extra(&b"ex"[..]).write(Vec::new(), flate2::Compression::best());
         encoder.write_all(data).unwrap();
@@ -214,17 +215,6 @@ pub(crate) mod tests {
                 return Ok(all);
             }
         }
-    }
-
-    /// Bytes that compress as code does: somewhat.
-    pub(crate) fn sample(len: usize) -> Vec<u8> {
-        let mut state = 1u32;
-        (0..len)
-            .map(|i| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if state >> 28 < 5 { (state >> 16) as u8 } else { (i / 7) as u8 }
-            })
-            .collect()
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::load::Failure;
 pub mod gzip;
 #[cfg(feature = "xz")]
 pub mod xz;
+#[cfg(feature = "zstd")]
+pub mod zstd;
 
 /// An image handed out in pieces, from its start.
 pub trait Source {
@@ -182,16 +184,41 @@ impl<'k, K: Kernel> Input<'k, K> {
         Ok(bytes)
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DecodeError> {
-        for byte in bytes {
-            *byte = *self.peek()?.first().ok_or(DecodeError::Truncated)?;
-            self.consume(1);
+    /// Fills `bytes` with the next ones.
+    pub fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), DecodeError> {
+        while !bytes.is_empty() {
+            let read = self.peek()?;
+            if read.is_empty() {
+                return Err(DecodeError::Truncated);
+            }
+            let (now, rest) = bytes.split_at_mut(read.len().min(bytes.len()));
+            now.copy_from_slice(&read[..now.len()]);
+            self.consume(now.len());
+            bytes = rest;
         }
         Ok(())
     }
 
-    /// Leaves out the next `len` bytes.
-    pub fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
-        (0..len).try_for_each(|_| self.fill(&mut [0]))
+    /// Leaves out the next `len` bytes, without reading what they are but for the last.
+    pub fn skip(&mut self, len: u64) -> Result<(), DecodeError> {
+        let Some(before) = len.checked_sub(1) else { return Ok(()) };
+        let left = (self.end - self.start) as u64;
+        self.consume(before.min(left) as usize);
+        self.offset = self.offset.saturating_add(before.saturating_sub(left));
+        self.fill(&mut [0])
+    }
+}
+
+#[cfg(all(test, any(feature = "gzip", feature = "xz", feature = "zstd")))]
+pub(crate) mod tests {
+    /// Bytes that compress as code does: somewhat.
+    pub(crate) fn sample(len: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        (0..len)
+            .map(|i| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if state >> 28 < 5 { (state >> 16) as u8 } else { (i / 7) as u8 }
+            })
+            .collect()
     }
 }

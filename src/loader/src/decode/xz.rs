@@ -1,5 +1,6 @@
 //! xz (The .xz File Format 1.2) over xz4rust: streams one after another, each block with its checksum, in a dictionary
-//! that the caller provides. SHA-256 and the delta filter are left out, as in the kernel.
+//! that the caller provides. SHA-256 is left out, as in the kernel; so is the delta filter, but for
+//! the feature `xz-delta`.
 
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
@@ -71,6 +72,8 @@ impl<K: Kernel> Source for Xz<'_, '_, K> {
     }
 }
 
+const UNKNOWN_OPTION: DecodeError = DecodeError::Unsupported("an unknown filter or option");
+
 fn of(error: &XzError) -> DecodeError {
     match error {
         XzError::ContentCrc32Mismatch(..)
@@ -89,10 +92,11 @@ fn of(error: &XzError) -> DecodeError {
             DecodeError::Unsupported("its checksum is none of CRC32 and CRC64")
         }
         XzError::UnsupportedBcjFilter(_)
-        | XzError::DeltaFilterUnsupported
         | XzError::UnsupportedBlockHeaderOption
         | XzError::UnsupportedStreamHeaderOption
-        | XzError::UnsupportedLzmaProperties(_) => DecodeError::Unsupported("an unknown filter or option"),
+        | XzError::UnsupportedLzmaProperties(_) => UNKNOWN_OPTION,
+        #[cfg(not(feature = "xz-delta"))]
+        XzError::DeltaFilterUnsupported => UNKNOWN_OPTION,
         XzError::StreamHeaderMagicNumberMismatch => DecodeError::Corrupt("bytes after its end are not another stream"),
         _ => DecodeError::Corrupt("its LZMA2 data or index breaks off"),
     }
@@ -105,7 +109,7 @@ const HEADER_BYTES: u64 = 12;
 pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     // The stream's header, then the longest header of a block.
     let mut input = Input::new(kernel, file);
-    input.skip(HEADER_BYTES as usize)?;
+    input.skip(HEADER_BYTES)?;
     let [size, flags] = input.bytes()?;
     // No block at all: an index begins with this.
     if size == 0 {
@@ -121,7 +125,7 @@ pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, De
         let filter = number(&mut input)?;
         let properties = number(&mut input)?;
         if filter != LZMA2 {
-            input.skip(properties.min(1 << 10) as usize)?;
+            input.skip(properties.min(1 << 10))?;
             continue;
         }
         return match input.bytes()? {
@@ -130,7 +134,7 @@ pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, De
             _ => Err(DecodeError::Corrupt("its dictionary has no valid size")),
         };
     }
-    Err(DecodeError::Unsupported("an unknown filter or option"))
+    Err(UNKNOWN_OPTION)
 }
 
 /// The image's length: the sum of what the indexes of all streams say.
@@ -185,7 +189,7 @@ fn number<K: Kernel>(input: &mut Input<K>) -> Result<u64, DecodeError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::gzip::tests::sample;
+    use super::super::tests::sample;
     use super::*;
     use crate::kernel::fake::Fake;
     use lzma_rust2::filter::FilterType;
@@ -249,8 +253,11 @@ pub(crate) mod tests {
                 }
             }
         }
-        let delta = encode(&data, CheckType::Crc32, Some(Delta), None);
-        assert_eq!(decode_in(&delta, 4096), Err(of(&XzError::DeltaFilterUnsupported)));
+        let delta = encode(&data, CheckType::Crc32, Some(Delta), Some(70_000));
+        let undone = if cfg!(feature = "xz-delta") { Ok(data.clone()) } else { Err(UNKNOWN_OPTION) };
+        for piece in [7, 1 << 14] {
+            assert!(decode_in(&delta, piece) == undone, "{piece}");
+        }
         let sha256 = encode(&data, CheckType::Sha256, None, None);
         assert_eq!(decode_in(&sha256, 4096), Err(of(&XzError::Sha256NotSupported)));
     }
