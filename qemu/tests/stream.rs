@@ -48,6 +48,9 @@ fn all_load_by_stream(board: &str, format: Format) {
     *memory = "768".into();
     // Each module is decoded twice and loaded twice, on an emulated processor.
     scenario.board.qemu.timeout_s = 600;
+    if format == Format::Zstd {
+        scenario.options.init = scenario.options.init.with_file_name("modest-gzip,stream,xz,zstd");
+    }
     let names = idle_modules(&scenario);
     scenario.options.change.format = (format != Format::Xz).then_some(format);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
@@ -106,6 +109,11 @@ fn aarch64_gzip() {
 }
 
 #[test]
+fn aarch64_zstd() {
+    all_load_by_stream("qemu-aarch64", Format::Zstd);
+}
+
+#[test]
 fn aarch64_xz() {
     all_load_by_stream("qemu-aarch64", Format::Xz);
 }
@@ -116,6 +124,11 @@ fn armv7_gzip() {
 }
 
 #[test]
+fn armv7_zstd() {
+    all_load_by_stream("qemu-armv7", Format::Zstd);
+}
+
+#[test]
 fn armv7_xz() {
     all_load_by_stream("qemu-armv7", Format::Xz);
 }
@@ -123,6 +136,11 @@ fn armv7_xz() {
 #[test]
 fn riscv64_gzip() {
     all_load_by_stream("qemu-riscv64", Format::Gzip);
+}
+
+#[test]
+fn riscv64_zstd() {
+    all_load_by_stream("qemu-riscv64", Format::Zstd);
 }
 
 #[test]

@@ -418,11 +418,13 @@ mod tests {
         (outcome, log.0)
     }
 
+    #[cfg(feature = "names")]
     fn counts(outcome: &Outcome) -> (usize, usize, usize, bool) {
         (outcome.loaded, outcome.present, outcome.failed, outcome.stopped)
     }
 
     #[test]
+    #[cfg(feature = "names")]
     fn entries_are_loaded_in_order_with_their_dependencies() {
         let fake = tree("@root /t\na x=1 y=\"2 3\"\n/t/c.ko\n@switch-root\n");
         let (outcome, lines) = run_on(&fake, false);
@@ -443,6 +445,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "names")]
     fn what_is_loaded_already_is_success() {
         let fake = tree("@root /t\na\n")
             .with_file("/sys/module/b/initstate", b"live\n")
@@ -459,6 +462,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "names")]
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
@@ -478,6 +482,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "names")]
     fn a_failed_dependency_spares_its_module() {
         let fake = tree("@root /t\na\nc @optional\n/t/none.ko @optional\n")
             .answering(&[Err(Errno::ENODEV), Err(Errno::ENODEV)]);
@@ -495,6 +500,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "names")]
     fn a_dry_run_loads_nothing_and_shows_all() {
         let fake = tree("@root /t\n@on-error stop\nnone\na p=1\n");
         let (outcome, lines) = run_on(&fake, true);
