@@ -25,6 +25,5 @@ fn write_section(name: &str, text: &str) -> Result<()> {
         }
         None => (format!("{old}\n"), ""),
     };
-    std::fs::write(&file, format!("{before}{begin}\n{text}\n{end}{after}"))
-        .with_context(|| format!("{}", file.display()))
+    std::fs::write(&file, format!("{before}{begin}{text}{end}{after}")).with_context(|| format!("{}", file.display()))
 }
