@@ -102,7 +102,7 @@ impl Scenario {
                 scenario = scenario.append(&format!("rdinit=/insmod -- {file}"));
             }
             Loader::InsmodByScript(program) => {
-                let script = format!("/insmod {file}\necho \"insmod: exit code $?\"\npoweroff -f\n");
+                let script = format!("/insmod {file}\necho \"insmod: exit code $?\"\n/bin/busybox poweroff -f\n");
                 scenario = scenario.script("/init", &script)?;
                 let is_busybox = program == scenario.kernel.busybox();
                 scenario = match is_busybox {

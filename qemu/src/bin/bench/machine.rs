@@ -33,6 +33,12 @@ pub fn run() -> Result<()> {
     let all = [Format::Plain, Format::Gzip, Format::Xz];
     let contenders = [
         Contender { name: "modest", loader: Loader::Modest(""), program: &modest, formats: &all },
+        Contender {
+            name: "modest, `@path=buffer`",
+            loader: Loader::Modest("@path=buffer"),
+            program: &modest,
+            formats: &all[1..],
+        },
         Contender { name: "kmod", loader: Loader::Insmod(&kmod), program: &kmod, formats: &all[..2] },
         Contender {
             name: "kmod, by a script",
@@ -64,8 +70,9 @@ pub fn run() -> Result<()> {
             eprintln!("{name}, .ko{}: {smallest} KiB", format.ending());
             write!(table, " {smallest} |")?;
             if format == Format::Gzip {
-                let (_, console) = boot(&mut scenario, SHOWN_KIB)?;
-                write!(consoles, "\n{name}:\n```\n{}```\n", relevant(&console))?;
+                let (is_loaded, console) = boot(&mut scenario, SHOWN_KIB)?;
+                let ends = if is_loaded { "loaded" } else { "not loaded" };
+                write!(consoles, "\n{name}: {ends}\n```\n{}```\n", relevant(&console))?;
             }
         }
         table += "\n";
@@ -77,20 +84,21 @@ const TEXT: &str = "\
 ## How small a machine may be
 
 The least memory of a machine, in KiB, with which a module of 3 MB loads: the board `lowram-armv7` with its kernel `small`,
-which has userfaultfd and leaves decompression to user space, and QEMU's `-m` in steps of 128K. The initramfs holds the module
-(`qemu/modules/big_main.c`), the loader, and nothing else. modest is init, by a manifest. The others are init as well, which is
-the least that they can need and does nothing but load; or a script of busybox calls them, which is how they are used. It
-counts as loaded if the module says so itself, once it went over all of its tables.
+which has userfaultfd and leaves decompression to user space, and QEMU's `-m` in steps of 128K; a step more or less is chance.
+The initramfs holds the module (`qemu/modules/big_main.c`), the loader, and nothing else. modest is init, by a manifest. The
+others are init as well, which is the least that they can need and does nothing but load; or a script of busybox calls them,
+which is how they are used. It counts as loaded if the module says so itself, once it went over all of its tables.
 
-kmod is as small as it can be had: `scripts/peer-kmod` builds version 34 with zlib and nothing else, static, with musl. (Debian's
+kmod is version 34 as small as it gets: `scripts/peer-kmod` builds it with zlib and nothing else, static, with musl. (Debian's
 own, with its libraries, is 7 MB, and knows no gzip.) busybox is Debian 13's `busybox-static`. `scripts/bench machine`
 measures and writes this.
 
 ";
 const CONSOLES: &str = "
 modest makes a piece of the image while the kernel copies the piece before. The others decompress all of it into memory of
-their own first, and the kernel's copy and the place where it lays the module out come on top: three times the module. A plain
-file needs no decompression, so there what differs is the size of the programs; and it is in the initramfs as a whole.
+their own first, and the kernel's copy and the place where it lays the module out come on top: three times the module. So does
+modest where the kernel has no userfaultfd, which `@path=buffer` shows. A plain file needs no decompression, so there what
+differs is the size of the programs; but it is in the initramfs as a whole.
 
 ### With 16 MB
 
