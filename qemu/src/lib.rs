@@ -104,10 +104,11 @@ impl Scenario {
             Loader::InsmodByScript(program) => {
                 let script = format!("/insmod {file}\necho \"insmod: exit code $?\"\n/bin/busybox poweroff -f\n");
                 scenario = scenario.script("/init", &script)?;
-                let is_busybox = program == scenario.kernel.busybox();
-                scenario = match is_busybox {
-                    true => scenario.link("/insmod", "bin/busybox"),
-                    false => scenario.program("/insmod", program)?,
+                // The shell is in the image already.
+                scenario = if program == scenario.kernel.busybox() {
+                    scenario.link("/insmod", "bin/busybox")
+                } else {
+                    scenario.program("/insmod", program)?
                 };
             }
         }

@@ -102,7 +102,8 @@ differs is the size of the programs; but it is in the initramfs as a whole.
 
 ### With 16 MB
 
-The consoles of that machine with the module in gzip: what the program wrote, and the kernel's lines on it and on memory.
+The consoles of that machine with the module in gzip: what the program wrote, and the kernel's lines on it and on memory. When
+an insmod that is init ends, the kernel panics, with its exit code.
 ";
 
 /// The least memory with which it loads the module, in KiB.
