@@ -12,18 +12,14 @@ fn main() -> Result<()> {
     }
 }
 
-/// Puts `text` between the marks of section `name`, which come at the end if there are none yet.
-fn write_section(name: &str, text: &str) -> Result<()> {
+/// Puts `text` into the document, in place of what it has between the marks of `section`, or at its end.
+fn write_section(section: &str, text: &str) -> Result<()> {
     let file = modest_qemu::project().join("docs/benchmarks.md");
-    let old = std::fs::read_to_string(&file).unwrap_or("# Benchmarks\n".into());
-    let (begin, end) =
-        (format!("<!-- {name}: scripts/bench writes from here -->\n"), format!("<!-- {name}: to here -->\n"));
-    let (before, after) = match old.split_once(&begin) {
-        Some((before, rest)) => {
-            let (_, after) = rest.split_once(&end).with_context(|| format!("{}: no {end}", file.display()))?;
-            (before.to_string(), after)
-        }
-        None => (format!("{old}\n"), ""),
+    let document = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {section}: {mark} -->\n"));
+    let (before, after) = match (document.split_once(&begin), document.split_once(&end)) {
+        (Some((before, _)), Some((_, after))) => (before.to_string(), after),
+        _ => (format!("{document}\n"), ""),
     };
-    std::fs::write(&file, format!("{before}{begin}{text}{end}{after}")).with_context(|| format!("{}", file.display()))
+    Ok(std::fs::write(file, format!("{before}{begin}{text}{end}{after}"))?)
 }
