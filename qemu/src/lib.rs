@@ -45,6 +45,20 @@ pub struct Scenario {
     pub with_disk: bool,
 }
 
+/// What loads the module in [`Scenario::big`].
+#[derive(Clone, Copy, Debug)]
+pub enum Loader<'a> {
+    /// modest as init, by a manifest with these attributes.
+    Modest(&'a str),
+    /// This program as init, which is called as insmod is.
+    Insmod(&'a Path),
+    /// The same, called by a script of busybox that is init.
+    InsmodByScript(&'a Path),
+}
+
+/// What `modest_big`, a module of 3 MB, says when every byte of it arrived.
+pub const BIG_IS_WHOLE: &str = "modest_big: 800 chips, sum 3109318550, expected 3109318550";
+
 /// A boot that was started, with its files.
 pub struct Running {
     guest: Guest,
@@ -70,19 +84,60 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The board with 16 MB, and in its memory nothing but `modest_big` and what loads it. However that ends, the machine
+    /// ends too.
+    pub fn big(kernel: &str, format: Format, loader: Loader) -> Result<Scenario> {
+        let mut scenario = Scenario::with_manifest("lowram-armv7", Some(kernel), "")?;
+        let image = scenario.module("modest_big")?;
+        let file = format!("/modest_big.ko{}", format.ending());
+        match loader {
+            Loader::Modest(attributes) => {
+                let entry = format!("{file} @size={} {attributes}", image.len());
+                let manifest = format!("@unlink\n@on-error reboot\n{entry}\n@exec /none\n");
+                scenario.options.verbatim_manifest = Some(manifest.into());
+                scenario = scenario.append("modest.debug");
+            }
+            Loader::Insmod(program) => {
+                scenario = scenario.program("/insmod", program)?.link("/init", "insmod");
+                scenario = scenario.append(&format!("rdinit=/insmod -- {file}"));
+            }
+            Loader::InsmodByScript(program) => {
+                let script = format!("/insmod {file}\necho \"insmod: exit code $?\"\n/bin/busybox poweroff -f\n");
+                scenario = scenario.script("/init", &script)?;
+                // The shell is in the image already.
+                scenario = if program == scenario.kernel.busybox() {
+                    scenario.link("/insmod", "bin/busybox")
+                } else {
+                    scenario.program("/insmod", program)?
+                };
+            }
+        }
+        Ok(scenario.file(&file, codec::encode(&image, format)?))
+    }
+
     /// Adds a file.
-    pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        self.options.extra.push(Extra { path: path.into(), mode: 0o644, bytes: bytes.into() });
+    pub fn file(self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.extra(path, 0o644, bytes)
+    }
+
+    fn link(self, path: &str, to: &str) -> Self {
+        self.extra(path, 0o120_777, to)
+    }
+
+    fn program(self, path: &str, from: &Path) -> Result<Self> {
+        let bytes = std::fs::read(from).with_context(|| format!("{}", from.display()))?;
+        Ok(self.extra(path, 0o755, bytes))
+    }
+
+    fn extra(mut self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
+        self.options.extra.push(Extra { path: path.into(), mode, bytes: bytes.into() });
         self
     }
 
     /// Adds a shell script for busybox, which is added too.
-    pub fn script(mut self, path: &str, text: &str) -> Result<Self> {
-        let busybox = std::fs::read(self.kernel.busybox())?;
-        for (path, bytes) in [("/bin/busybox", busybox), (path, format!("#!/bin/busybox sh\n{text}").into())] {
-            self.options.extra.push(Extra { path: path.into(), mode: 0o755, bytes });
-        }
-        Ok(self)
+    pub fn script(self, path: &str, text: &str) -> Result<Self> {
+        let busybox = self.kernel.busybox();
+        Ok(self.program("/bin/busybox", &busybox)?.extra(path, 0o755, format!("#!/bin/busybox sh\n{text}")))
     }
 
     /// Adds words to the kernel's command line.

@@ -50,4 +50,5 @@ boots! {
     qemu_riscv64: "qemu-riscv64", "debian13";
     lowram_armv7: "lowram-armv7", "small";
     lowram_armv7_bare: "lowram-armv7", "bare";
+    lowram_riscv64: "lowram-riscv64", "small";
 }

@@ -1,28 +1,19 @@
-//! A machine with 16 MB: a module of 3 MB in gzip goes through the window, in user memory that is a fraction of it.
+//! A machine with 16 MB, and a module of 3 MB in gzip: it goes through the window, in user memory that is a fraction of it,
+//! or through the kernel's decoder.
 
-use mkmodest::image;
 use modest_loader::image::Format;
-use modest_qemu::{Scenario, line};
+use modest_qemu::{BIG_IS_WHOLE, Loader, Scenario, line};
 
-/// Boots with just that module, which says itself whether its tables are whole: the console.
-fn load_big(kernel: &str, path: &str) -> String {
-    let mut scenario = Scenario::new("lowram-armv7", Some(kernel)).unwrap().append("modest.debug");
-    scenario.with_disk = false;
-    scenario.options.change.format = Some(Format::Gzip);
-    scenario.options.manifest = Some(("big".into(), "modest_big".into()));
-    let Scenario { board, kernel, options, .. } = &scenario;
-    let plan = image::build(board, &kernel.spec, &kernel.tree, options).unwrap().manifest;
-    let entry = plan.lines().find(|line| line.contains("modest_big.ko.gz")).unwrap();
-    let manifest = format!("@root {}\n@unlink\n{entry} {path}\n@exec /none\n", kernel.tree.target_dir());
-    scenario.options.verbatim_manifest = Some(manifest.into());
-    scenario.boot().unwrap().wait_for("modest: stopped here").unwrap()
+/// Boots with just that module: the console until the machine ends.
+fn load_big(kernel: &str, loader: Loader) -> String {
+    Scenario::big(kernel, Format::Gzip, loader).unwrap().boot().unwrap().wait_for_end().unwrap()
 }
 
 #[test]
 fn three_megabytes_in_gzip_load_by_stream_in_a_fraction_of_the_memory() {
-    let console = load_big("small", "@path=stream");
+    let console = load_big("small", Loader::Modest(""));
     line(&console, "modest_big: loaded by stream").unwrap();
-    assert!(console.contains("modest_big: 800 chips, sum 3109318550, expected 3109318550"), "{console}");
+    assert!(console.contains(BIG_IS_WHOLE), "{console}");
     let memory = line(&console, "memory: peak ").unwrap();
     let peak_kib: u32 = memory.split(' ').nth(2).unwrap().parse().unwrap();
     println!("peak user memory: {peak_kib} KiB");
@@ -31,8 +22,21 @@ fn three_megabytes_in_gzip_load_by_stream_in_a_fraction_of_the_memory() {
 
 #[test]
 fn without_userfaultfd_streaming_is_refused_and_others_serve() {
-    let console = load_big("bare", "@path=stream");
+    let console = load_big("bare", Loader::Modest("@path=stream"));
     line(&console, "modest_big: @path=stream cannot load a file that is gzip on this kernel").unwrap();
-    let console = load_big("bare", "");
-    line(&console, "modest_big: loaded by finit-compressed").unwrap();
+    for (attributes, path) in [("", "finit-compressed"), ("@path=buffer", "buffer")] {
+        let console = load_big("bare", Loader::Modest(attributes));
+        line(&console, &format!("modest_big: loaded by {path}")).unwrap();
+        assert!(console.contains(BIG_IS_WHOLE), "{console}");
+    }
+}
+
+#[test]
+fn where_modest_loads_it_busybox_runs_out_of_memory() {
+    let busybox = Scenario::new("lowram-armv7", None).unwrap().kernel.busybox();
+    let console = load_big("small", Loader::Insmod(&busybox));
+    assert!(console.contains("Run /insmod as init process"), "{console}");
+    assert!(console.contains("insmod invoked oom-killer"), "{console}");
+    assert!(console.contains("Kernel panic - not syncing: System is deadlocked on memory"), "{console}");
+    assert!(!console.contains("modest_big: 800 chips"), "{console}");
 }

@@ -106,7 +106,7 @@ impl Tree {
 }
 
 /// Where the scripts leave what they fetch and build; an empty variable counts as none, as in the shell's `${NAME:-…}`.
-fn cache() -> Result<PathBuf> {
+pub fn cache() -> Result<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
     var("MODEST_CACHE")
         .or_else(|| Some(var("XDG_CACHE_HOME")?.join("modest")))
