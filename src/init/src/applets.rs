@@ -97,7 +97,7 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let outcome = run::run(
         &Linux,
         &mut console,
-        &Options { manifest, cmdline: &cmdline, budget_bytes, dry_run, on_policy: &on_policy },
+        &Options { manifest, cmdline: &cmdline, budget_bytes, is_init: false, dry_run, on_policy: &on_policy },
     );
     let would = if dry_run { "would be: " } else { "" };
     console.line(Level::Info, format_args!("{would}{outcome}"));
@@ -148,7 +148,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false };
+    let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, in_child: false };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {

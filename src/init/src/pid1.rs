@@ -38,7 +38,8 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let budget_bytes = read_budget(&mut console, &cmdline);
     let named = named_manifest(&cmdline);
     let manifest = named.as_deref().unwrap_or(MANIFEST);
-    let options = Options { manifest, cmdline: &cmdline, budget_bytes, dry_run: false, on_policy: &remember };
+    let options =
+        Options { manifest, cmdline: &cmdline, budget_bytes, is_init: true, dry_run: false, on_policy: &remember };
     let outcome = run::run(&Linux, &mut console, &options);
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));

@@ -47,12 +47,13 @@ pub trait Kernel {
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Kind and size of an open file (fstat(2)).
     fn stat(&self, file: &Self::File) -> Result<Stat, Errno>;
-    /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`.
-    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32) -> Result<(), Errno>;
+    /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`. With `in_child` a child
+    /// process makes the call, which is ENOMEM if the kernel kills that.
+    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno>;
     /// Whether the kernel knows finit_module at all (since 3.8), whatever it answered to a module.
     fn has_finit_module(&self) -> bool;
-    /// Loads the module at `image` (init_module(2)).
-    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno>;
+    /// Loads the module at `image` (init_module(2)); `in_child` as above.
+    fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno>;
     /// User memory that [`Kernel::stream_module`] takes besides its source; `None` where the kernel cannot do it.
     fn stream_window_bytes(&self) -> Option<usize>;
     /// Loads the module whose image of `len_bytes` is what the source makes, piece by piece (init_module(2) on memory that
@@ -187,8 +188,9 @@ pub mod fake {
         fn stat(&self, file: &File) -> Result<Stat, Errno> {
             Ok(Stat { kind: FileKind::Regular, size_bytes: file.content.len() as u64, device: 1 })
         }
-        fn finit_module(&self, file: &File, params: &CStr, flags: u32) -> Result<(), Errno> {
-            self.record(format!("finit {} {:?} {flags}", file.path, params.to_str().unwrap()));
+        fn finit_module(&self, file: &File, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno> {
+            let child = if in_child { " in a child" } else { "" };
+            self.record(format!("finit {} {:?} {flags}{child}", file.path, params.to_str().unwrap()));
             if self.lacks_finit {
                 return Err(Errno::ENOSYS);
             }
@@ -197,8 +199,9 @@ pub mod fake {
         fn has_finit_module(&self) -> bool {
             !self.lacks_finit
         }
-        fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
-            self.record(format!("init {:?}", params.to_str().unwrap()));
+        fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno> {
+            let child = if in_child { " in a child" } else { "" };
+            self.record(format!("init {:?}{child}", params.to_str().unwrap()));
             self.images.borrow_mut().push(image.to_vec());
             self.answer()
         }

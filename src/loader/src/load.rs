@@ -314,6 +314,8 @@ pub struct Request<'a> {
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
     pub measure: bool,
+    /// Whether a child process makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
+    pub in_child: bool,
 }
 
 /// How a module was loaded.
@@ -541,9 +543,12 @@ fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
     match path {
-        LoadPath::Finit => kernel.finit_module(file, request.params, request.flags).map_err(Failure::Kernel),
+        LoadPath::Finit => {
+            kernel.finit_module(file, request.params, request.flags, request.in_child).map_err(Failure::Kernel)
+        }
         LoadPath::FinitCompressed => {
-            kernel.finit_module(file, request.params, request.flags | COMPRESSED_FILE).map_err(Failure::Kernel)
+            let flags = request.flags | COMPRESSED_FILE;
+            kernel.finit_module(file, request.params, flags, request.in_child).map_err(Failure::Kernel)
         }
         LoadPath::Mmap => {
             let len_bytes = kernel.stat(file).map_err(Failure::Read)?.size_bytes;
@@ -552,7 +557,7 @@ fn attempt<K: Kernel>(
                 return Err(Failure::Kernel(Errno::ENOEXEC));
             }
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
-            kernel.init_module(region.as_ref(), request.params).map_err(Failure::Kernel)
+            kernel.init_module(region.as_ref(), request.params, request.in_child).map_err(Failure::Kernel)
         }
         LoadPath::Stream | LoadPath::Buffer => decoded(kernel, request, file, format, path, extent),
     }
@@ -569,18 +574,18 @@ fn decoded<K: Kernel>(
     let mut open = |take: Taker<'_>| with_source(kernel, file, format, extent, take);
     match path {
         LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
-        _ => buffer(kernel, request.params, len_bytes, &mut open),
+        _ => buffer(kernel, request, len_bytes, &mut open),
     }
 }
 
-fn buffer<K: Kernel>(kernel: &K, params: &CStr, len_bytes: usize, open: Opener) -> Result<(), Failure> {
+fn buffer<K: Kernel>(kernel: &K, request: &Request, len_bytes: usize, open: Opener) -> Result<(), Failure> {
     let mut region = kernel.allocate(len_bytes).map_err(Failure::Memory)?;
     let image = &mut region.as_mut()[..len_bytes];
     open(&mut |source| match source.read(image)? {
         n if n == len_bytes => Ok(source.finish()?),
         _ => Err(DecodeError::Length.into()),
     })?;
-    kernel.init_module(image, params).map_err(Failure::Kernel)
+    kernel.init_module(image, request.params, request.in_child).map_err(Failure::Kernel)
 }
 
 /// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
@@ -783,7 +788,7 @@ mod tests {
     }
 
     fn request(file: &CStr) -> Request<'_> {
-        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false }
+        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false, in_child: false }
     }
 
     fn calls(fake: &Fake, file: &CStr) -> (Result<LoadPath, Failure>, Vec<String>) {

@@ -8,7 +8,7 @@ use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Cause};
 use crate::kernel::{Kernel, read_small};
-use crate::limits::{LINE_BYTES, PATH_BYTES};
+use crate::limits::{LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
@@ -74,6 +74,8 @@ pub struct Options<'o> {
     pub cmdline: &'o Cmdline,
     /// Ceiling on the loader's own memory in bytes, whatever the manifest says.
     pub budget_bytes: Option<u64>,
+    /// Whether this process is PID 1, which the kernel cannot kill.
+    pub is_init: bool,
     /// Prints what would be done instead of doing it.
     pub dry_run: bool,
     /// Hears of the policy as soon as it is known, for the case that the program itself fails.
@@ -88,6 +90,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Out
         log,
         options,
         offers: Offers::new(options.budget_bytes),
+        in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
         unlinks: false,
         outcome: Outcome::default(),
@@ -128,6 +131,7 @@ struct Run<'r, 'o, K, L> {
     log: &'r mut L,
     options: &'r Options<'o>,
     offers: Offers,
+    in_child: bool,
     root: Root,
     /// Whether loaded files are deleted.
     unlinks: bool,
@@ -282,6 +286,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             size_bytes: entry.size_bytes.filter(|_| !is_dependency),
             flags: 0,
             measure: self.log.wants(Level::Info),
+            in_child: self.in_child,
         };
         if self.options.dry_run {
             return self.would_load(name, &request, entry.optional);
@@ -412,8 +417,14 @@ mod tests {
     fn run_on(fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
         let mut log = Lines::default();
         let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
-        let options =
-            Options { manifest: c"/m", cmdline: &cmdline, budget_bytes: None, dry_run, on_policy: &on_policy };
+        let options = Options {
+            manifest: c"/m",
+            cmdline: &cmdline,
+            budget_bytes: None,
+            is_init: false,
+            dry_run,
+            on_policy: &on_policy,
+        };
         let outcome = run(fake, &mut log, &options);
         (outcome, log.0)
     }
@@ -517,6 +528,21 @@ mod tests {
     }
 
     #[test]
+    fn where_memory_is_scarce_pid_1_has_a_child_that_can_be_killed() {
+        for (available, is_init, in_child) in [("65535", true, true), ("65535", false, false), ("65536", true, false)] {
+            let fake =
+                tree("/t/a.ko\n").with_file("/proc/meminfo", format!("MemAvailable: {available} kB\n").as_bytes());
+            let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
+            let (manifest, dry_run) = (c"/m", false);
+            let options =
+                Options { manifest, cmdline: &cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
+            run(&fake, &mut Lines::default(), &options);
+            let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
+            assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
+        }
+    }
+
+    #[test]
     fn the_policy_is_told_as_it_is_read() {
         let told = RefCell::new(Vec::new());
         let on_policy = |policy: &OnError| told.borrow_mut().push(policy.to_string());
@@ -525,6 +551,7 @@ mod tests {
             manifest: c"/m",
             cmdline: &Cmdline::empty(),
             budget_bytes: None,
+            is_init: false,
             dry_run: false,
             on_policy: &on_policy,
         };

@@ -178,9 +178,13 @@ pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
     call(nr::__NR_faccessat, [AT_FDCWD, path.as_ptr() as usize, mode as usize]).map(drop)
 }
 
-/// finit_module(2).
-pub fn finit_module(fd: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
-    call(nr::__NR_finit_module, [fd.0 as usize, params.as_ptr() as usize, flags as usize]).map(drop)
+/// A call that loads a module, made here or in a child process that the kernel may kill.
+fn call_loading(number: u32, args: [usize; 3], in_child: bool) -> Result<(), Errno> {
+    if in_child && cfg!(feature = "stream") {
+        stream::call_in_child(number, args)
+    } else {
+        call(number, args).map(drop)
+    }
 }
 
 fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {
@@ -423,22 +427,18 @@ impl Kernel for Linux {
         fstat(file)
     }
 
-    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
-        finit_module(file, params, flags)
+    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno> {
+        call_loading(nr::__NR_finit_module, [file.0 as usize, params.as_ptr() as usize, flags as usize], in_child)
     }
 
     fn has_finit_module(&self) -> bool {
         // No file has this number: a kernel that knows the call says EBADF.
-        finit_module(&Fd::inherited(-1), c"", 0) != Err(Errno::ENOSYS)
+        self.finit_module(&Fd::inherited(-1), c"", 0, false) != Err(Errno::ENOSYS)
     }
 
-    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
+    fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno> {
         let args = [image.as_ptr() as usize, image.len(), params.as_ptr() as usize];
-        if cfg!(feature = "stream") {
-            stream::call_in_child(nr::__NR_init_module, args)
-        } else {
-            call(nr::__NR_init_module, args).map(drop)
-        }
+        call_loading(nr::__NR_init_module, args, in_child)
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
