@@ -21,6 +21,7 @@ use crate::load::Failure;
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 mod arch;
 
+mod child;
 mod stream;
 
 #[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
@@ -180,11 +181,7 @@ pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
 
 /// A call that loads a module, made here or in a child process that the kernel may kill.
 fn call_loading(number: u32, args: [usize; 3], in_child: bool) -> Result<(), Errno> {
-    if in_child && cfg!(feature = "stream") {
-        stream::call_in_child(number, args)
-    } else {
-        call(number, args).map(drop)
-    }
+    if in_child && cfg!(feature = "stream") { child::call_in_child(number, args) } else { call(number, args).map(drop) }
 }
 
 fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {

@@ -5,44 +5,15 @@
 //! not there, it waits, and this side makes the next piece, puts it there, and takes away what lies more than a piece
 //! behind. Whatever goes wrong here, the addresses are unmapped and the kernel's copy ends in EFAULT: nothing is loaded.
 
-use core::cell::Cell;
-
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
+use super::child::{Child, ChildCall};
 use super::{Fd, Region, arch, call, call_restarting, mmap, read};
 use crate::decode::{DecodeError, Opener, Source};
 use crate::errno::Errno;
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
 use crate::load::Failure;
-
-/// A system call that a child process makes: its number, its arguments, and when it has returned, its result.
-///
-/// The order of the fields is known to `arch::call_in_child`.
-#[repr(C)]
-pub(super) struct ChildCall {
-    number: usize,
-    args: [usize; 3],
-    result: Cell<usize>,
-}
-
-impl ChildCall {
-    /// The result of a call that never returned, since its process was killed; none that returns has this one.
-    const KILLED: usize = usize::MAX / 2;
-
-    fn new(number: u32, args: [usize; 3]) -> ChildCall {
-        ChildCall { number: number as usize, args, result: Cell::new(Self::KILLED) }
-    }
-
-    fn was_killed(&self) -> bool {
-        self.result.get() == Self::KILLED
-    }
-
-    fn result(&self) -> Result<(), Errno> {
-        // Nothing but the kernel knows of the child, and lack of memory is what the kernel kills for.
-        if self.was_killed() { Err(Errno::ENOMEM) } else { super::result(self.result.get()).map(drop) }
-    }
-}
 
 /// User memory that [`stream`] takes besides its source; `None` where the kernel cannot do it.
 pub(super) fn window_bytes() -> Option<usize> {
@@ -68,37 +39,6 @@ pub(super) fn stream(len: usize, open: Opener, reader: impl FnOnce(usize) -> (u3
     drop(child);
     served?;
     request.result().map_err(|errno| if request.was_killed() { Failure::Memory(errno) } else { Failure::Kernel(errno) })
-}
-
-/// Makes a system call in a child process: where it runs out of memory the kernel kills the child, and does not panic
-/// because there is nothing to kill but PID 1.
-pub(super) fn call_in_child(number: u32, args: [usize; 3]) -> Result<(), Errno> {
-    let request = ChildCall::new(number, args);
-    drop(Child::start(&request)?);
-    request.result()
-}
-
-/// A running child process, waited for when dropped: as long as it lives it may read and write our memory.
-struct Child<'c> {
-    pid: usize,
-    _call: &'c ChildCall,
-}
-
-impl<'c> Child<'c> {
-    fn start(call: &'c ChildCall) -> Result<Child<'c>, Errno> {
-        // Not a thread: its end is told by its open files, and waiting for it is one call.
-        let flags = (nr::CLONE_VM | nr::SIGCHLD) as usize;
-        // SAFETY: `call` outlives the child, since dropping this value waits for its end. What the child's system call
-        // reads is the window, which answers with EFAULT once it is unmapped; it writes nothing but the result.
-        let pid = unsafe { arch::call_in_child(nr::__NR_clone, flags, call) };
-        super::result(pid).map(|pid| Child { pid, _call: call })
-    }
-}
-
-impl Drop for Child<'_> {
-    fn drop(&mut self) {
-        let _ = call_restarting(nr::__NR_wait4, [self.pid, 0, 0, 0]);
-    }
 }
 
 /// The region that the child reads.

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use linux_raw_sys::general as nr;
 
-use super::stream::ChildCall;
+use super::child::ChildCall;
 
 pub use linux_raw_sys::general::stat64 as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat64;

@@ -1,0 +1,68 @@
+//! A child process that shares our memory and makes one system call: what blocks, or what the kernel shall be able to kill.
+
+use core::cell::Cell;
+
+use linux_raw_sys::general as nr;
+
+use super::{arch, call_restarting};
+use crate::errno::Errno;
+
+/// A system call that a child process makes: its number, its arguments, and when it has returned, its result.
+///
+/// The order of the fields is known to `arch::call_in_child`.
+#[repr(C)]
+pub(super) struct ChildCall {
+    number: usize,
+    args: [usize; 3],
+    result: Cell<usize>,
+}
+
+impl ChildCall {
+    /// The result of a call that never returned, since its process was killed; none that returns has this one.
+    const KILLED: usize = usize::MAX / 2;
+
+    pub(super) fn new(number: u32, args: [usize; 3]) -> ChildCall {
+        ChildCall { number: number as usize, args, result: Cell::new(Self::KILLED) }
+    }
+
+    pub(super) fn was_killed(&self) -> bool {
+        self.result.get() == Self::KILLED
+    }
+
+    pub(super) fn result(&self) -> Result<(), Errno> {
+        // Nothing but the kernel knows of the child, and lack of memory is what the kernel kills for.
+        if self.was_killed() { Err(Errno::ENOMEM) } else { super::result(self.result.get()).map(drop) }
+    }
+}
+
+/// A running child process, waited for when dropped: as long as it lives it may read and write our memory.
+pub(super) struct Child<'c> {
+    pid: usize,
+    _call: &'c ChildCall,
+}
+
+impl<'c> Child<'c> {
+    pub(super) fn start(call: &'c ChildCall) -> Result<Child<'c>, Errno> {
+        // Not a thread: its end is told by its open files, and waiting for it is one call.
+        let flags = (nr::CLONE_VM | nr::SIGCHLD) as usize;
+        // SAFETY: `call` outlives the child, since dropping this value waits for its end. What the child's system call
+        // reads lives as long, or is the window, which answers with EFAULT once it is unmapped; it writes nothing but the
+        // result.
+        let pid = unsafe { arch::call_in_child(nr::__NR_clone, flags, call) };
+        super::result(pid).map(|pid| Child { pid, _call: call })
+    }
+}
+
+impl Drop for Child<'_> {
+    fn drop(&mut self) {
+        let _ = call_restarting(nr::__NR_wait4, [self.pid, 0, 0, 0]);
+    }
+}
+
+/// Makes a system call in a child process: where it runs out of memory the kernel kills the child, and does not panic
+/// because there is nothing to kill but PID 1.
+pub(super) fn call_in_child(number: u32, args: [usize; 3]) -> Result<(), Errno> {
+    let request = ChildCall::new(number, args);
+    drop(Child::start(&request)?);
+    request.result()
+}
