@@ -47,6 +47,7 @@ boots! {
     qemu_armv7_debian12: "qemu-armv7", "debian12";
     qemu_aarch64: "qemu-aarch64", "debian13";
     qemu_aarch64_debian12: "qemu-aarch64", "debian12";
+    qemu_aarch64_16k: "qemu-aarch64-16k", "debian13";
     qemu_riscv64: "qemu-riscv64", "debian13";
     lowram_armv7: "lowram-armv7", "small";
     lowram_armv7_bare: "lowram-armv7", "bare";

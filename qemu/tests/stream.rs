@@ -119,6 +119,11 @@ fn aarch64_xz() {
 }
 
 #[test]
+fn aarch64_pages_of_16_kib() {
+    all_load_by_stream("qemu-aarch64-16k", Format::Gzip);
+}
+
+#[test]
 fn armv7_gzip() {
     all_load_by_stream("qemu-armv7", Format::Gzip);
 }

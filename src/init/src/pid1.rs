@@ -52,8 +52,8 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     #[cfg(feature = "panic-test")]
     assert!(!cmdline.has("modest.panic"), "as modest.panic asks for");
 
+    printk.restore();
     if !outcome.stopped {
-        printk.restore();
         match &outcome.hand_over {
             Some(HandOver::Exec(path)) => exec(&mut console, path, argv, envp),
             None if cmdline.value("root").is_none() => console.line(
