@@ -36,8 +36,8 @@ Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong
 3 a failure stopped the run before the manifest's end.
 ";
 
-const LOADED: u8 = 0;
-const FAILED: u8 = 1;
+pub const LOADED: u8 = 0;
+pub const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const STOPPED: u8 = 3;
 
@@ -49,6 +49,10 @@ pub fn main(argv: StringArray) -> u8 {
         Some("insmod") => insmod(args),
         Some("--help" | "-h") => print(HELP),
         Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")),
+        #[cfg(feature = "bench")]
+        Some("peak") => crate::bench::peak(argv),
+        #[cfg(feature = "bench")]
+        Some("fit") => crate::bench::fit(argv),
         _ => usage(HELP),
     }
 }
@@ -58,7 +62,7 @@ fn print(text: &str) -> u8 {
     LOADED
 }
 
-fn usage(text: &str) -> u8 {
+pub fn usage(text: &str) -> u8 {
     write_all(&Fd::inherited(2), text.as_bytes());
     USAGE
 }

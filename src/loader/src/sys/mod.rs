@@ -20,6 +20,8 @@ use crate::kernel::{FileKind, Kernel, Stat, StreamError};
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 mod arch;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod stream;
 
 #[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
@@ -27,7 +29,7 @@ compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_6
 
 pub use nr::{
     AT_REMOVEDIR, DT_DIR, MNT_DETACH, MS_DIRSYNC, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID,
-    MS_RDONLY, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW,
+    MS_RDONLY, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS, O_APPEND, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW,
     O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, X_OK,
 };
 
