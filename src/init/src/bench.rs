@@ -111,6 +111,8 @@ pub fn fit(argv: StringArray) -> u8 {
 /// The file that takes memory.
 const PIN: &CStr = c"/pin/file";
 
+const OOM_SCORE_ADJ: &CStr = c"/proc/self/oom_score_adj";
+
 const PAGE_KIB: u64 = 4;
 
 /// How near free memory is brought to what is wanted.
@@ -118,6 +120,9 @@ const NEAR_KIB: u64 = 3 * PAGE_KIB;
 
 /// What is given back after each try, for this program and the shell.
 const SPARE_PAGES: u64 = 1024;
+
+/// How long what is left of a killed program may take to end.
+const AFTERMATH_MS: u32 = 50;
 
 /// Nothing more than this is tried.
 const MOST_KIB: u64 = 96 << 10;
@@ -132,6 +137,9 @@ struct Fit<'n> {
 
 impl<'n> Fit<'n> {
     fn new(module: Name<'n>, program: StringArray) -> Result<Self, Errno> {
+        // Out of the kernel's reach when memory is short. The shell is init, and so is it.
+        put(OOM_SCORE_ADJ, b"-1000")?;
+        put(c"/proc/sys/vm/compact_memory", b"1")?;
         let pin = sys::openat(None, PIN, sys::O_WRONLY | sys::O_APPEND)?;
         let pinned_pages = sys::fstat(&pin)?.size_bytes / (PAGE_KIB << 10);
         Ok(Fit { module, program, pin, pinned_pages, tries: 0 })
@@ -171,14 +179,10 @@ impl<'n> Fit<'n> {
     /// Whether the module loads with so much free memory, and with how much exactly.
     fn try_with(&mut self, kib: u64) -> Result<Option<u64>, Errno> {
         self.tries += 1;
-        // A child of the last try's program may have gone on when that was killed.
-        self.unload();
         put(c"/proc/sys/vm/drop_caches", b"3")?;
-        put(c"/proc/sys/vm/compact_memory", b"1")?;
         let left = self.leave(kib)?;
         let Some(pid) = bench::fork()? else {
-            // This program is out of the kernel's reach when memory is short; that one is not.
-            let _ = put(c"/proc/self/oom_score_adj", b"0");
+            let _ = put(OOM_SCORE_ADJ, b"0");
             if let Ok(null) = sys::openat(None, c"/dev/null", sys::O_RDWR) {
                 for number in 0..3 {
                     let _ = sys::dup_onto(&null, number);
@@ -188,11 +192,13 @@ impl<'n> Fit<'n> {
         };
         let ended = bench::wait(pid)?;
         self.resize(self.pinned_pages.saturating_sub(SPARE_PAGES))?;
-        if ended != Waited::Exited(0) {
-            // What it had is given back when its last thread is gone.
-            sys::sleep_ms(20);
+        if ended == Waited::Exited(0) {
+            return Ok(self.unload().then_some(left));
         }
-        Ok(self.unload().then_some(left))
+        // A child of the program may go on after that was killed, now even with memory enough: that is no success.
+        sys::sleep_ms(AFTERMATH_MS);
+        self.unload();
+        Ok(None)
     }
 
     /// Unloads the module: whether it was there, and live.
