@@ -119,10 +119,10 @@ const PAGE_KIB: u64 = 4;
 const NEAR_KIB: u64 = 3 * PAGE_KIB;
 
 /// What is given back after each try, for this program and the shell.
-const SPARE_PAGES: u64 = 1024;
+const SPARE_PAGES: u64 = 256;
 
-/// How long what is left of a killed program may take to end.
-const AFTERMATH_MS: u32 = 50;
+/// How long what is left of a killed program may take to end, and the kernel to give back a module's init sections.
+const AFTERMATH_MS: u32 = 100;
 
 /// Nothing more than this is tried.
 const MOST_KIB: u64 = 96 << 10;
@@ -192,13 +192,11 @@ impl<'n> Fit<'n> {
         };
         let ended = bench::wait(pid)?;
         self.resize(self.pinned_pages.saturating_sub(SPARE_PAGES))?;
-        if ended == Waited::Exited(0) {
-            return Ok(self.unload().then_some(left));
-        }
-        // A child of the program may go on after that was killed, now even with memory enough: that is no success.
+        let works = ended == Waited::Exited(0) && self.unload();
         sys::sleep_ms(AFTERMATH_MS);
+        // A child of the program may have gone on after that was killed, with what was given back: that is no success.
         self.unload();
-        Ok(None)
+        Ok(works.then_some(left))
     }
 
     /// Unloads the module: whether it was there, and live.
