@@ -148,7 +148,7 @@ impl Scenario {
 
     /// The image of a module of the kernel's tree, not compressed: its file's name begins with `NAME.ko`.
     pub fn module(&self, name: &str) -> Result<Vec<u8>> {
-        module_of(&self.kernel.tree.dir, name)
+        codec::decode(&std::fs::read(module_file(&self.kernel, name)?)?)
     }
 
     /// Starts it.
@@ -192,12 +192,13 @@ impl Running {
     }
 }
 
-fn module_of(dir: &Path, name: &str) -> Result<Vec<u8>> {
+/// The file of a module of a kernel's tree: its name begins with `NAME.ko`.
+pub fn module_file(kernel: &Kernel, name: &str) -> Result<PathBuf> {
+    let dir = &kernel.tree.dir;
     let index = std::fs::read_to_string(dir.join("modules.dep"))?;
     let is_it = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}.ko")));
     let path = index.lines().filter_map(|line| line.split(':').next()).find(is_it);
-    let path = path.with_context(|| format!("no module {name} in {}", dir.display()))?;
-    codec::decode(&std::fs::read(dir.join(path))?)
+    Ok(dir.join(path.with_context(|| format!("no module {name} in {}", dir.display()))?))
 }
 
 /// `bytes` in gzip.

@@ -37,8 +37,8 @@ Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong
 ";
 static HELP: [u8; HELP_TEXT.len()] = bytes(HELP_TEXT);
 
-const LOADED: u8 = 0;
-const FAILED: u8 = 1;
+pub const LOADED: u8 = 0;
+pub const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const STOPPED: u8 = 3;
 
@@ -50,6 +50,10 @@ pub fn main(argv: StringArray) -> u8 {
         Some("insmod") => insmod(args),
         Some("--help" | "-h") => print(&HELP),
         Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        #[cfg(feature = "bench")]
+        Some("peak") => crate::bench::peak(argv),
+        #[cfg(feature = "bench")]
+        Some("fit") => crate::bench::fit(argv),
         _ => usage(&HELP),
     }
 }
@@ -59,7 +63,7 @@ fn print(text: &[u8]) -> u8 {
     LOADED
 }
 
-fn usage(text: &[u8]) -> u8 {
+pub fn usage(text: &[u8]) -> u8 {
     write_all(&Fd::inherited(2), text);
     USAGE
 }

@@ -7,6 +7,8 @@
 #![no_main]
 
 mod applets;
+#[cfg(feature = "bench")]
+mod bench;
 mod console;
 mod pid1;
 mod start;

@@ -1,20 +1,23 @@
-//! Measurements against other loaders; `scripts/bench` provides what they need. Each writes its section of
-//! docs/benchmarks.md, and leaves the rest of it alone.
+//! What `scripts/bench` runs once all is built and fetched: one benchmark, whose figures go to `docs/benchmarks.md`.
 
 mod machine;
+mod memory;
 
 use anyhow::{Context, Result, bail};
+use modest_qemu::project;
 
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("machine") => machine::run(),
-        _ => bail!("expected what to measure: machine"),
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.split_first() {
+        Some((what, rest)) if what == "memory" => memory::main(rest),
+        Some((what, [])) if what == "machine" => machine::run(),
+        _ => bail!("expected: memory [ARCH…], or machine"),
     }
 }
 
 /// Puts `text` into the document, in place of what it has between the marks of `section`, or at its end.
 fn write_section(section: &str, text: &str) -> Result<()> {
-    let file = modest_qemu::project().join("docs/benchmarks.md");
+    let file = project().join("docs/benchmarks.md");
     let document = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
     let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {section}: {mark} -->\n"));
     let (before, after) = match (document.split_once(&begin), document.split_once(&end)) {

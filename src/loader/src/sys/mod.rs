@@ -21,6 +21,8 @@ use crate::load::Failure;
 #[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
 mod arch;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod child;
 mod stream;
 
@@ -29,8 +31,8 @@ compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_6
 
 pub use nr::{
     AT_REMOVEDIR, DT_DIR, MNT_DETACH, MS_DIRSYNC, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID,
-    MS_RDONLY, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS, O_CLOEXEC, O_DIRECTORY, O_NOCTTY, O_NOFOLLOW,
-    O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, X_OK,
+    MS_RDONLY, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS, O_APPEND, O_CLOEXEC, O_DIRECTORY, O_NOCTTY,
+    O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, X_OK,
 };
 
 /// An open file descriptor, closed when dropped.
