@@ -5,13 +5,14 @@ use core::ffi::CStr;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain;
-use modest_loader::limits::LINE_BYTES;
+use modest_loader::kernel::Kernel;
+use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, Offers, Request};
 use modest_loader::manifest::{OnError, quote_param, size_bytes};
 use modest_loader::name;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
-use modest_loader::sys::{Fd, Linux, StringArray};
+use modest_loader::sys::{Fd, Linux, Region, StringArray};
 
 use crate::console::{Console, write_all};
 
@@ -93,15 +94,17 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         console = Console::stream(1);
         console.level = level;
     }
-    let cmdline = read_cmdline(&mut console);
-    let named = named_manifest(&cmdline);
+    let mut memory = line_memory(&mut console);
+    let (cmdline, buf) = read_cmdline(&mut console, memory.as_mut().map_or(&mut [], |memory| memory.as_mut()));
+    let named = named_manifest(cmdline);
     let manifest = manifest.or(named.as_deref()).unwrap_or(MANIFEST);
     let on_policy = |_: &OnError| {};
-    let budget_bytes = read_budget(&mut console, &cmdline);
+    let budget_bytes = read_budget(&mut console, cmdline);
     let outcome = run::run(
         &Linux,
         &mut console,
-        &Options { manifest, cmdline: &cmdline, budget_bytes, is_init: false, dry_run, on_policy: &on_policy },
+        &Options { manifest, cmdline, budget_bytes, is_init: false, dry_run, on_policy: &on_policy },
+        buf,
     );
     let would = if dry_run { "would be: " } else { "" };
     console.line(Level::Info, format_args!("{would}{outcome}"));
@@ -112,17 +115,23 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     }
 }
 
-/// The kernel's command line; where it cannot be had, a line says so and it counts as empty.
-pub fn read_cmdline(console: &mut Console) -> Cmdline {
-    let mut cmdline = Cmdline::empty();
-    if let Err(error) = cmdline.read(&Linux, c"/proc/cmdline") {
+/// Memory for [`read_cmdline`]. Not on the stack: what is not written to takes none.
+pub fn line_memory(console: &mut Console) -> Option<Region> {
+    let memory = Linux.allocate(CMDLINE_BYTES + LINE_BYTES);
+    memory.map_err(|errno| console.line(Level::Error, format_args!("{errno}: not even memory to read lines"))).ok()
+}
+
+/// The kernel's command line; where it cannot be had, a line says so and it counts as empty. And what is left of `memory`.
+pub fn read_cmdline<'m>(console: &mut Console, memory: &'m mut [u8]) -> (Cmdline<'m>, &'m mut [u8]) {
+    let (cmdline, read, rest) = Cmdline::read(&Linux, c"/proc/cmdline", memory);
+    if let Err(error) = read {
         console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
     }
-    cmdline
+    (cmdline, rest)
 }
 
 /// The ceiling on memory that the kernel command line sets; where it is no size, a line says so.
-pub fn read_budget(console: &mut Console, cmdline: &Cmdline) -> Option<u64> {
+pub fn read_budget(console: &mut Console, cmdline: Cmdline) -> Option<u64> {
     let text = cmdline.value("modest.budget")?;
     let budget_bytes = size_bytes(text);
     if budget_bytes.is_none() {
@@ -132,7 +141,7 @@ pub fn read_budget(console: &mut Console, cmdline: &Cmdline) -> Option<u64> {
 }
 
 /// The manifest that the kernel command line names.
-pub fn named_manifest(cmdline: &Cmdline) -> Option<modest_loader::Path> {
+pub fn named_manifest(cmdline: Cmdline) -> Option<modest_loader::Path> {
     modest_loader::path(&[cmdline.value("modest.manifest")?.as_bytes()])
 }
 

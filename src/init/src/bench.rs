@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 
 use modest_loader::errno::Errno;
 use modest_loader::kernel::Kernel;
+use modest_loader::limits::LINE_BYTES;
 use modest_loader::lines::Lines;
 use modest_loader::name::{self, Name};
 use modest_loader::report::shown;
@@ -236,7 +237,8 @@ impl<'n> Fit<'n> {
 fn free_kib() -> Result<u64, Errno> {
     let zones = Linux.open(c"/proc/zoneinfo")?;
     let (mut pages, mut min) = (0, 0);
-    let mut lines = Lines::new(&Linux, zones);
+    let mut buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(&Linux, zones, &mut buf);
     while let Some((_, Ok(line))) = lines.next_line() {
         let line = core::str::from_utf8(line).unwrap_or_default().trim_ascii();
         let value = |name| line.strip_prefix(name).and_then(|rest: &str| text::number(rest.trim_ascii()));

@@ -15,7 +15,7 @@ use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, HandOver, Options, Policy};
 use modest_loader::sys::{self, Linux, Reboot, StringArray};
 
-use crate::applets::{MANIFEST, named_manifest, read_budget, read_cmdline};
+use crate::applets::{MANIFEST, line_memory, named_manifest, read_budget, read_cmdline};
 use crate::console::Console;
 use crate::switch_root;
 
@@ -24,7 +24,8 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let started_us = sys::monotonic_us();
     let unmounted = mount_all();
     let mut console = Console::of_init();
-    let cmdline = read_cmdline(&mut console);
+    let mut memory = line_memory(&mut console);
+    let (cmdline, buf) = read_cmdline(&mut console, memory.as_mut().map_or(&mut [], |memory| memory.as_mut()));
     if cmdline.has("modest.debug") {
         console.level = Level::Debug;
     } else if cmdline.has("modest.quiet") {
@@ -35,12 +36,11 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     }
     let printk = Printk::unlimited();
 
-    let budget_bytes = read_budget(&mut console, &cmdline);
-    let named = named_manifest(&cmdline);
+    let budget_bytes = read_budget(&mut console, cmdline);
+    let named = named_manifest(cmdline);
     let manifest = named.as_deref().unwrap_or(MANIFEST);
-    let options =
-        Options { manifest, cmdline: &cmdline, budget_bytes, is_init: true, dry_run: false, on_policy: &remember };
-    let outcome = run::run(&Linux, &mut console, &options);
+    let options = Options { manifest, cmdline, budget_bytes, is_init: true, dry_run: false, on_policy: &remember };
+    let outcome = run::run(&Linux, &mut console, &options, buf);
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
     if console.wants(Level::Debug)
@@ -63,7 +63,7 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
                     shown(manifest)
                 ),
             ),
-            _ => switch_root::switch_root(&mut console, &cmdline, argv, envp),
+            _ => switch_root::switch_root(&mut console, cmdline, argv, envp),
         }
     }
     last_resort(&mut console, &outcome.policy, argv, envp)

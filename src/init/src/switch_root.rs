@@ -6,7 +6,7 @@ use core::fmt;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::Errno;
 use modest_loader::kernel::{FileKind, read_small};
-use modest_loader::limits::{PATH_BYTES, TREE_DEPTH};
+use modest_loader::limits::{LINE_BYTES, PATH_BYTES, TREE_DEPTH};
 use modest_loader::lines::Lines;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
@@ -31,7 +31,7 @@ const LOOK_MS: u32 = 20;
 /// Moves to the root that the command line names and runs its init; returns only when that fails, which it tells.
 // Out of line, as its caller has buffers of its own.
 #[inline(never)]
-pub fn switch_root(console: &mut Console, cmdline: &Cmdline, argv: StringArray, envp: StringArray) {
+pub fn switch_root(console: &mut Console, cmdline: Cmdline, argv: StringArray, envp: StringArray) {
     let Some(text) = cmdline.value("root") else {
         return console.line(Level::Error, format_args!("@switch-root: the kernel command line has no root="));
     };
@@ -53,7 +53,7 @@ pub fn switch_root(console: &mut Console, cmdline: &Cmdline, argv: StringArray, 
 }
 
 /// The longest wait in seconds; `None` for ever.
-fn longest_wait_s(cmdline: &Cmdline) -> Option<u64> {
+fn longest_wait_s(cmdline: Cmdline) -> Option<u64> {
     match (cmdline.value("rootwait"), cmdline.value("rootdelay")) {
         (Some(s), _) => Some(text::number(s).unwrap_or(DEFAULT_WAIT_S)),
         (None, _) if cmdline.has("rootwait") => None,
@@ -63,7 +63,7 @@ fn longest_wait_s(cmdline: &Cmdline) -> Option<u64> {
 }
 
 /// Waits for the device of `spec` and leaves its path in `device`; whether it came, after telling when not.
-fn wait_for(console: &mut Console, cmdline: &Cmdline, text: &str, spec: &RootSpec, device: &mut Path) -> bool {
+fn wait_for(console: &mut Console, cmdline: Cmdline, text: &str, spec: &RootSpec, device: &mut Path) -> bool {
     let start_us = sys::monotonic_us();
     let longest_s = longest_wait_s(cmdline);
     let mut next_word_s = 1;
@@ -158,7 +158,7 @@ fn check(spec: &RootSpec, name: &str, device: &mut Path) -> Option<()> {
 }
 
 /// Mounts `device`; whether that went well, after telling when not.
-fn mount(console: &mut Console, cmdline: &Cmdline, device: &CStr) -> bool {
+fn mount(console: &mut Console, cmdline: Cmdline, device: &CStr) -> bool {
     let mut flags = sys::MS_SILENT | if wants_writable(cmdline) { 0 } else { sys::MS_RDONLY };
     // What is no flag of mount(2) goes to the file system, in the same order.
     let mut data = Path::new();
@@ -207,7 +207,7 @@ fn mount(console: &mut Console, cmdline: &Cmdline, device: &CStr) -> bool {
 }
 
 /// Whether the last of the words `ro` and `rw` is `rw`.
-fn wants_writable(cmdline: &Cmdline) -> bool {
+fn wants_writable(cmdline: Cmdline) -> bool {
     cmdline.words().filter(|word| matches!(word, ("ro" | "rw", None))).last() == Some(("rw", None))
 }
 
@@ -245,7 +245,8 @@ impl Attempt<'_> {
 /// Tries each file system that the kernel knows and that needs a device, until one fits.
 fn each_filesystem(mount: &mut dyn FnMut(&str) -> bool) -> bool {
     let Ok(file) = sys::openat(None, c"/proc/filesystems", sys::O_RDONLY) else { return false };
-    let mut lines = Lines::new(&Linux, file);
+    let mut buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(&Linux, file, &mut buf);
     while let Some((_, line)) = lines.next_line() {
         let line = line.ok().and_then(|line| core::str::from_utf8(line).ok()).unwrap_or_default();
         if let Some(kind) = line.strip_prefix("\t")
@@ -258,7 +259,7 @@ fn each_filesystem(mount: &mut dyn FnMut(&str) -> bool) -> bool {
 }
 
 /// Leaves in `init` the init of the mounted root; whether there is one, after telling when not.
-fn find_init(console: &mut Console, cmdline: &Cmdline, init: &mut Path) -> bool {
+fn find_init(console: &mut Console, cmdline: Cmdline, init: &mut Path) -> bool {
     let named = cmdline.value("init");
     let candidates = named.as_ref().map_or(&INITS[..], core::slice::from_ref);
     let found = candidates.iter().any(|candidate| {

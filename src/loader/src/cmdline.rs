@@ -9,10 +9,10 @@ use crate::limits::CMDLINE_BYTES;
 use crate::name::{self, Name};
 use crate::text::{self, Words};
 
-/// The command line's text in fixed memory.
-pub struct Cmdline {
-    buf: [u8; CMDLINE_BYTES],
-    len: usize,
+/// The command line's text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cmdline<'m> {
+    text: &'m str,
 }
 
 /// Why the command line is not known.
@@ -33,31 +33,36 @@ impl fmt::Display for CmdlineError {
     }
 }
 
-impl Cmdline {
-    /// An empty command line.
-    pub const fn empty() -> Cmdline {
-        Cmdline { buf: [0; CMDLINE_BYTES], len: 0 }
+impl<'m> Cmdline<'m> {
+    /// Reads `/proc/cmdline` or another file like it to the start of `buf`; where that fails it counts as empty. With what is
+    /// left of `buf`, more than its length less [`CMDLINE_BYTES`].
+    pub fn read<K: Kernel>(
+        kernel: &K, path: &CStr, buf: &'m mut [u8],
+    ) -> (Cmdline<'m>, Result<(), CmdlineError>, &'m mut [u8]) {
+        match Self::read_len(kernel, path, buf) {
+            Ok(len) => {
+                let (text, rest) = buf.split_at_mut(len);
+                // A byte that is no UTF-8 spoils its own word, not the line.
+                while let Err(e) = core::str::from_utf8(text) {
+                    text[e.valid_up_to()] = b'?';
+                }
+                (Cmdline { text: core::str::from_utf8(text).unwrap_or_default() }, Ok(()), rest)
+            }
+            Err(error) => (Cmdline::default(), Err(error), buf),
+        }
     }
 
-    /// Reads `/proc/cmdline` or another file like it; stays empty where that fails.
-    pub fn read<K: Kernel>(&mut self, kernel: &K, path: &CStr) -> Result<(), CmdlineError> {
+    fn read_len<K: Kernel>(kernel: &K, path: &CStr, buf: &mut [u8]) -> Result<usize, CmdlineError> {
         let file = kernel.open(path).map_err(CmdlineError::Read)?;
-        let len = read_full(kernel, &file, &mut self.buf).map_err(CmdlineError::Read)?.len();
-        if len == CMDLINE_BYTES {
-            return Err(CmdlineError::TooLong);
-        }
-        self.len = len;
-        // A byte that is no UTF-8 spoils its own word, not the line.
-        while let Err(e) = core::str::from_utf8(&self.buf[..len]) {
-            self.buf[e.valid_up_to()] = b'?';
-        }
-        Ok(())
+        let most = CMDLINE_BYTES.min(buf.len());
+        let len = read_full(kernel, &file, &mut buf[..most]).map_err(CmdlineError::Read)?.len();
+        if len < most { Ok(len) } else { Err(CmdlineError::TooLong) }
     }
 
     /// Its words in order, each as a name and what follows its `=`, without the quotes around the value or the word.
     /// What follows `--` is for init alone, and not among them.
-    pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let words = Words::new(self.text()).map(|(_, word)| word).take_while(|word| *word != "--");
+    pub fn words(self) -> impl Iterator<Item = (&'m str, Option<&'m str>)> {
+        let words = Words::new(self.text).map(|(_, word)| word).take_while(|word| *word != "--");
         // A word quoted from its start has its quotes around the whole: `"name=a b"`.
         words.map(unquoted).map(|word| match text::split_once(word, b'=') {
             Some((name, value)) => (name, Some(unquoted(value))),
@@ -65,22 +70,18 @@ impl Cmdline {
         })
     }
 
-    fn text(&self) -> &str {
-        self.buf.get(..self.len).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default()
-    }
-
     /// The value of the last word `name=value`.
-    pub fn value(&self, name: &str) -> Option<&str> {
+    pub fn value(self, name: &str) -> Option<&'m str> {
         self.words().filter(|(n, _)| *n == name).filter_map(|(_, value)| value).last()
     }
 
     /// Whether the bare word `name` is there.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn has(self, name: &str) -> bool {
         self.words().any(|word| word == (name, None))
     }
 
     /// Whether `modest.skip=` names the module.
-    pub fn skips(&self, module: Name) -> bool {
+    pub fn skips(self, module: Name) -> bool {
         self.words()
             .filter(|(name, _)| *name == "modest.skip")
             .any(|(_, list)| text::fields(list.unwrap_or_default(), b',').any(|skip| name::of(skip) == module))
@@ -99,13 +100,15 @@ mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
 
-    fn read(text: &[u8]) -> Result<Cmdline, CmdlineError> {
+    fn read(text: &[u8]) -> Result<Cmdline<'static>, CmdlineError> {
         let fake = Fake::default().with_file("/proc/cmdline", text).reading_at_most(7);
-        let mut cmdline = Cmdline::empty();
-        cmdline.read(&fake, c"/proc/cmdline").map(|()| cmdline)
+        let buf = vec![0; CMDLINE_BYTES + 1].leak();
+        let (cmdline, read, rest) = Cmdline::read(&fake, c"/proc/cmdline", buf);
+        assert!(rest.len() > 1);
+        read.map(|()| cmdline)
     }
 
-    fn cmdline(text: &str) -> Cmdline {
+    fn cmdline(text: &str) -> Cmdline<'static> {
         read(text.as_bytes()).unwrap()
     }
 
@@ -137,7 +140,8 @@ mod tests {
     #[test]
     fn a_line_over_the_limit_is_an_error() {
         assert_eq!(read(&[b'x'; CMDLINE_BYTES]).err(), Some(CmdlineError::TooLong));
-        let mut cmdline = Cmdline::empty();
-        assert_eq!(cmdline.read(&Fake::default(), c"/d"), Err(CmdlineError::Read(Errno::ENOENT)));
+        let mut buf = [0; 9];
+        let (cmdline, read, _) = Cmdline::read(&Fake::default(), c"/d", &mut buf);
+        assert_eq!((cmdline.words().count(), read), (0, Err(CmdlineError::Read(Errno::ENOENT))));
     }
 }

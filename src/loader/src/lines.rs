@@ -2,32 +2,31 @@
 
 use crate::errno::Errno;
 use crate::kernel::Kernel;
-use crate::limits::LINE_BYTES;
 
 /// Why a line could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineError {
-    /// The line is longer than [`LINE_BYTES`]; the next call goes on with the line after it.
+    /// The line is longer than the buffer; the next call goes on with the line after it.
     TooLong,
     /// The file cannot be read any further.
     Read(Errno),
 }
 
-/// The lines of an open file.
-pub struct Lines<'k, K: Kernel> {
+/// The lines of an open file, in a buffer of [`crate::limits::LINE_BYTES`].
+pub struct Lines<'k, 'b, K: Kernel> {
     kernel: &'k K,
     file: K::File,
-    buf: [u8; LINE_BYTES],
+    buf: &'b mut [u8],
     start: usize,
     end: usize,
     at_eof: bool,
     number: usize,
 }
 
-impl<'k, K: Kernel> Lines<'k, K> {
+impl<'k, 'b, K: Kernel> Lines<'k, 'b, K> {
     /// Starts at the file's position.
-    pub fn new(kernel: &'k K, file: K::File) -> Self {
-        Lines { kernel, file, buf: [0; LINE_BYTES], start: 0, end: 0, at_eof: false, number: 0 }
+    pub fn new(kernel: &'k K, file: K::File, buf: &'b mut [u8]) -> Self {
+        Lines { kernel, file, buf, start: 0, end: 0, at_eof: false, number: 0 }
     }
 
     /// The next line without its newline, and its number, counted from 1; `None` after the last.
@@ -51,7 +50,7 @@ impl<'k, K: Kernel> Lines<'k, K> {
                 self.buf.copy_within(self.start..self.end, 0);
                 self.end -= self.start;
                 self.start = 0;
-            } else if self.end == LINE_BYTES {
+            } else if self.end == self.buf.len() {
                 // Nothing of such a line is used: forget what was read and go on to its end.
                 too_long = true;
                 self.end = 0;
@@ -76,10 +75,12 @@ impl<'k, K: Kernel> Lines<'k, K> {
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+    use crate::limits::LINE_BYTES;
 
     fn collect(text: &[u8], chunk: usize) -> Vec<Result<Vec<u8>, LineError>> {
         let fake = Fake::default().with_file("/f", text).reading_at_most(chunk);
-        let mut lines = Lines::new(&fake, fake.open(c"/f").unwrap());
+        let mut buf = [0; LINE_BYTES];
+        let mut lines = Lines::new(&fake, fake.open(c"/f").unwrap(), &mut buf);
         let mut all = Vec::new();
         while let Some((number, line)) = lines.next_line() {
             all.push(line.map(<[u8]>::to_vec));
@@ -111,7 +112,8 @@ mod tests {
     #[test]
     fn a_read_error_is_told_once_and_ends_the_file() {
         let fake = Fake::default().with_file("/f", b"one\ntwo").reading_at_most(4).failing_read_after(4, Errno::EIO);
-        let mut lines = Lines::new(&fake, fake.open(c"/f").unwrap());
+        let mut buf = [0; LINE_BYTES];
+        let mut lines = Lines::new(&fake, fake.open(c"/f").unwrap(), &mut buf);
         assert_eq!(lines.next_line(), Some((1, Ok(&b"one"[..]))));
         assert_eq!(lines.next_line(), Some((2, Err(LineError::Read(Errno::EIO)))));
         assert_eq!(lines.next_line(), None);

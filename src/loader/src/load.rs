@@ -191,7 +191,7 @@ impl fmt::Display for Refusal {
 
 /// User memory of the program itself while it loads a module: its code as far as that is run, and the stack. Measured by the
 /// guest tests, which compare what was predicted with the peak.
-const PROGRAM_BYTES: u64 = 68 << 10;
+const PROGRAM_BYTES: u64 = 64 << 10;
 
 /// Memory of a decoder besides image and dictionary, here and in the kernel. Here: state, input, code, and gzip's window; measured
 /// as above. There: zlib_inflate_workspacesize, struct xz_dec, zstd_dctx_workspace_bound with its buffer of four blocks.
@@ -997,15 +997,15 @@ mod tests {
         let mut offers = Offers { budget_bytes: Some(512 << 10), ..Offers::default() };
         let failure = load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap_err();
         let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
-        assert_eq!(refusal.to_string(), "needs 1156 KiB of memory, and @budget allows 512");
+        assert_eq!(refusal.to_string(), "needs 1152 KiB of memory, and @budget allows 512");
         assert!(fake.images.take().is_empty());
         // What the window saves is enough.
         let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20]));
-        let mut offers = Offers { budget_bytes: Some(180 << 10), ..Offers::default() };
+        let mut offers = Offers { budget_bytes: Some(176 << 10), ..Offers::default() };
         assert_eq!(load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap().path, LoadPath::Stream);
-        let mut offers = Offers { budget_bytes: Some(179 << 10), ..Offers::default() };
+        let mut offers = Offers { budget_bytes: Some(175 << 10), ..Offers::default() };
         let failure = load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap_err();
         let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
-        assert_eq!(refusal.to_string(), "needs 180 KiB of memory, and @budget allows 179");
+        assert_eq!(refusal.to_string(), "needs 176 KiB of memory, and @budget allows 175");
     }
 }

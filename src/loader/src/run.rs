@@ -71,7 +71,7 @@ pub struct Options<'o> {
     /// The manifest's path.
     pub manifest: &'o CStr,
     /// The kernel's command line.
-    pub cmdline: &'o Cmdline,
+    pub cmdline: Cmdline<'o>,
     /// Ceiling on the loader's own memory in bytes, whatever the manifest says.
     pub budget_bytes: Option<u64>,
     /// Whether this process is PID 1, which the kernel cannot kill.
@@ -82,8 +82,8 @@ pub struct Options<'o> {
     pub on_policy: &'o dyn Fn(&OnError),
 }
 
-/// Carries out the manifest.
-pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Outcome {
+/// Carries out the manifest, whose lines are read to `buf`, of [`LINE_BYTES`].
+pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &mut [u8]) -> Outcome {
     let manifest = shown(options.manifest);
     let mut run = Run {
         kernel,
@@ -104,7 +104,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options) -> Out
             return run.outcome;
         }
     };
-    let mut lines = Lines::new(kernel, file);
+    let mut lines = Lines::new(kernel, file, buf);
     while !run.outcome.stopped {
         let Some((number, line)) = lines.next_line() else { break };
         let at = At { manifest, number };
@@ -416,16 +416,10 @@ mod tests {
 
     fn run_on(fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
         let mut log = Lines::default();
-        let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
-        let options = Options {
-            manifest: c"/m",
-            cmdline: &cmdline,
-            budget_bytes: None,
-            is_init: false,
-            dry_run,
-            on_policy: &on_policy,
-        };
-        let outcome = run(fake, &mut log, &options);
+        let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
+        let options =
+            Options { manifest: c"/m", cmdline, budget_bytes: None, is_init: false, dry_run, on_policy: &on_policy };
+        let outcome = run(fake, &mut log, &options, &mut [0; LINE_BYTES]);
         (outcome, log.0)
     }
 
@@ -532,11 +526,10 @@ mod tests {
         for (available, is_init, in_child) in [("65535", true, true), ("65535", false, false), ("65536", true, false)] {
             let fake =
                 tree("/t/a.ko\n").with_file("/proc/meminfo", format!("MemAvailable: {available} kB\n").as_bytes());
-            let (cmdline, on_policy) = (Cmdline::empty(), |_: &OnError| {});
+            let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
             let (manifest, dry_run) = (c"/m", false);
-            let options =
-                Options { manifest, cmdline: &cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
-            run(&fake, &mut Lines::default(), &options);
+            let options = Options { manifest, cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
+            run(&fake, &mut Lines::default(), &options, &mut [0; LINE_BYTES]);
             let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
             assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
         }
@@ -549,13 +542,13 @@ mod tests {
         let fake = tree("@on-error reboot\n@on-error exec /bin/sh\n");
         let options = Options {
             manifest: c"/m",
-            cmdline: &Cmdline::empty(),
+            cmdline: Cmdline::default(),
             budget_bytes: None,
             is_init: false,
             dry_run: false,
             on_policy: &on_policy,
         };
-        let outcome = run(&fake, &mut Lines::default(), &options);
+        let outcome = run(&fake, &mut Lines::default(), &options, &mut [0; LINE_BYTES]);
         assert_eq!(told.take(), ["reboot", "exec /bin/sh"]);
         assert!(matches!(outcome.policy, Policy::Exec(path) if path.as_c_str() == c"/bin/sh"));
     }

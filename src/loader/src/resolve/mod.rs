@@ -231,7 +231,8 @@ fn index_line<K: Kernel>(
         Err(Errno::ENOENT) => return Ok(Lookup::NoIndex),
         opened => opened.map_err(ResolveError::Index)?,
     };
-    let mut lines = Lines::new(kernel, file);
+    let mut line_buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(kernel, file, &mut line_buf);
     while let Some((_, line)) = lines.next_line() {
         let line = match line {
             Ok(line) => core::str::from_utf8(line).unwrap_or_default(),
