@@ -48,3 +48,13 @@ pub const GZIP_RATIO: u64 = 64;
 
 /// How much of a file is read before its page cache is let go: one call for sixteen pages.
 pub const FORGET_BYTES: u64 = 64 << 10;
+
+/// A key of a binary index: `symbol:` and a symbol of the kernel's KSYM_NAME_LEN, 512 with its NUL. The longest alias in the
+/// kernel's table of them (file2alias.c) has 500; those of Debian 12 and 13 have up to 55 as keys, and 62 as symbols.
+pub const INDEX_KEY_BYTES: usize = 518;
+
+/// Nodes of a binary index within one another. TODO
+pub const INDEX_DEPTH: usize = 64;
+
+/// Values that match an alias. TODO
+pub const ALIAS_MATCHES: usize = 64;

@@ -14,6 +14,8 @@ use crate::lines::{LineError, Lines};
 use crate::name::{self, Name};
 use crate::text;
 
+pub mod index;
+
 /// The folder that names and relative paths are looked up in.
 #[derive(Clone, Debug, Default)]
 pub enum Root {
