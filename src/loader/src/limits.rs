@@ -58,3 +58,10 @@ pub const INDEX_DEPTH: usize = 64;
 
 /// Values that match an alias. TODO
 pub const ALIAS_MATCHES: usize = 64;
+
+/// Modules with dependencies of their own in one plan: what was asked for and its soft dependencies, theirs included. In Debian
+/// 13's trees it is six at most.
+pub const PLAN_VISITED: usize = 128;
+
+/// Soft dependencies within one another, each of which takes some KB of stack. Debian 13's go three deep.
+pub const PLAN_DEPTH: usize = 16;

@@ -14,7 +14,9 @@ use crate::lines::{LineError, Lines};
 use crate::name::{self, Name};
 use crate::text;
 
+pub mod config;
 pub mod index;
+pub mod plan;
 
 /// The folder that names and relative paths are looked up in.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,316 @@
+//! The configuration of modprobe.d(5), and what the kernel command line says of modules, as one text in a buffer.
+//!
+//! Each command is one line there, its module's name with `_` for `-`, wrapped lines joined: a question is one pass over the text.
+//! A bad line is told and left out, as kmod does it (libkmod-config.c).
+
+use crate::name::Name;
+use crate::text;
+
+use super::index::matches_pattern;
+
+/// Commands of all files in their order, then those of the kernel command line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config<'c> {
+    /// Those of files.
+    pub files: &'c str,
+    /// Those of the kernel command line.
+    pub cmdline: &'c str,
+}
+
+/// Writes a [`Config`]'s text into a buffer.
+pub struct Writer<'b> {
+    buf: &'b mut [u8],
+    len: usize,
+    /// Where what is from the command line begins.
+    cmdline_at: Option<usize>,
+}
+
+/// Why a line is left out, or all of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// No such command, or a word is missing, or a name has brackets without a partner.
+    Line,
+    /// The buffer is full.
+    Full,
+    /// It is not UTF-8.
+    NotUtf8,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            ConfigError::Line => "not a command of modprobe.d, or incomplete",
+            ConfigError::Full => "the configuration is over CONFIG_BYTES",
+            ConfigError::NotUtf8 => "not UTF-8",
+        })
+    }
+}
+
+/// A command with two words and a rest, as it is in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Command<'c> {
+    name: &'c str,
+    module: &'c str,
+    rest: &'c str,
+}
+
+/// What separates words; isspace(3) has more, but these are what kmod cuts commands at.
+const BLANK: [u8; 2] = [b' ', b'\t'];
+
+/// The first word of `line`, and what follows the one character behind it.
+fn word(line: &str) -> Option<(&str, &str)> {
+    let at = line.bytes().position(|b| !BLANK.contains(&b))?;
+    let line = text::cut(line, at).1;
+    let end = line.bytes().position(|b| BLANK.contains(&b)).unwrap_or(line.len());
+    let (word, rest) = text::cut(line, end);
+    Some((word, text::cut(rest, 1.min(rest.len())).1))
+}
+
+/// Puts `_` in place of `-` but for what is in brackets; `None` if those have no partner.
+fn underscores(name: &mut [u8]) -> Option<()> {
+    let mut in_brackets = false;
+    for byte in name {
+        match (*byte, in_brackets) {
+            (b'[', false) => in_brackets = true,
+            (b']', true) => in_brackets = false,
+            (b']', false) => return None,
+            (b'-', false) => *byte = b'_',
+            _ => {}
+        }
+    }
+    (!in_brackets).then_some(())
+}
+
+impl<'b> Writer<'b> {
+    /// Writes to the start of `buf`.
+    pub fn new(buf: &'b mut [u8]) -> Self {
+        Writer { buf, len: 0, cmdline_at: None }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), ConfigError> {
+        let end = self.len.checked_add(bytes.len()).ok_or(ConfigError::Full)?;
+        self.buf.get_mut(self.len..end).ok_or(ConfigError::Full)?.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+
+    /// Adds the commands of a file. A backslash joins a line with the next, and elsewhere stands for nothing. `tell` hears of
+    /// each line that is left out, by its number, counted from 1.
+    pub fn file(&mut self, text: &str, tell: &mut dyn FnMut(usize, ConfigError)) {
+        let (mut rest, mut number) = (text, 1);
+        while !rest.is_empty() {
+            let mut is_escaped = false;
+            let end = rest.bytes().position(|b| {
+                let ends = b == b'\n' && !is_escaped;
+                is_escaped = b == b'\\' && !is_escaped;
+                ends
+            });
+            let (line, behind) = text::cut(rest, end.unwrap_or(rest.len()));
+            if let Err(error) = self.joined(line) {
+                tell(number, error);
+            }
+            number += 1 + line.bytes().filter(|b| *b == b'\n').count();
+            rest = text::cut(behind, 1.min(behind.len())).1;
+        }
+    }
+
+    /// Adds a line after taking the backslashes out.
+    fn joined(&mut self, line: &str) -> Result<(), ConfigError> {
+        if !line.contains('\\') {
+            return self.line(line);
+        }
+        // It is put together at the end of the buffer.
+        let split = self.buf.len().checked_sub(line.len()).filter(|at| *at >= self.len).ok_or(ConfigError::Full)?;
+        let (buf, joined) = self.buf.split_at_mut(split);
+        let (mut len, mut is_escaped) = (0, false);
+        for byte in line.bytes() {
+            let starts = byte == b'\\' && !is_escaped;
+            if !starts && !(is_escaped && byte == b'\n') {
+                joined[len] = byte;
+                len += 1;
+            }
+            is_escaped = starts;
+        }
+        let mut writer = Writer { buf, len: self.len, cmdline_at: self.cmdline_at };
+        let added = writer.line(core::str::from_utf8(&joined[..len]).map_err(|_| ConfigError::NotUtf8)?);
+        self.len = writer.len;
+        added
+    }
+
+    /// Adds a logical line of a file; an empty one and a comment add nothing.
+    fn line(&mut self, line: &str) -> Result<(), ConfigError> {
+        if line.starts_with("#") {
+            return Ok(());
+        }
+        let Some((name, rest)) = word(line) else { return Ok(()) };
+        let (module, rest) = word(rest).ok_or(ConfigError::Line)?;
+        let rest = match name {
+            "alias" => word(rest).ok_or(ConfigError::Line)?.0,
+            "blacklist" => "",
+            "options" | "install" | "remove" | "softdep" | "weakdep" if !rest.is_empty() => rest,
+            _ => return Err(ConfigError::Line),
+        };
+        self.command(name, module, rest)
+    }
+
+    /// Adds a command as a whole, or nothing.
+    fn command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
+        let start = self.len;
+        let done = self.try_command(name, module, rest);
+        if done.is_err() {
+            self.len = start;
+        }
+        done
+    }
+
+    fn try_command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
+        let (is_alias, is_options) = (name == "alias", name == "options");
+        self.push(name.as_bytes())?;
+        for (part, is_name) in [(module, true), (rest, is_alias)] {
+            self.push(b" ")?;
+            let start = self.len;
+            self.push(part.as_bytes())?;
+            let part = &mut self.buf[start..self.len];
+            if is_name {
+                underscores(part).ok_or(ConfigError::Line)?;
+            } else if is_options {
+                part.iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
+            }
+        }
+        self.push(b"\n")
+    }
+
+    /// Adds what the kernel command line says of modules: `module.param`, `module.param=value`, `modprobe.blacklist=a,b`.
+    ///
+    /// A word is for a module if it has one dot before its `=`. A quote may stand around the whole word or anywhere in
+    /// the value; spaces are part of a value only.
+    pub fn cmdline(&mut self, mut line: &str) -> Result<(), ConfigError> {
+        self.cmdline_at.get_or_insert(self.len);
+        while let Some((word, is_closed, rest)) = quoted_word(line) {
+            line = rest;
+            if is_closed {
+                self.parameter(word)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parameter(&mut self, word: &str) -> Result<(), ConfigError> {
+        let (is_quoted, word) = word.strip_prefix('"').map_or((false, word), |word| (true, word));
+        let (name, value) = text::split_once(word, b'=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let Some((module, param)) = text::split_once(name, b'.') else { return Ok(()) };
+        if name.bytes().any(|b| b == b'"' || b.is_ascii_whitespace()) || param.bytes().any(|b| b == b'.') {
+            return Ok(());
+        }
+        if module == "modprobe"
+            && param == "blacklist"
+            && let Some(value) = value
+        {
+            return text::fields(value, b',').try_for_each(|name| self.command("blacklist", name, ""));
+        }
+        let start = self.len;
+        let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
+        if let Some(value) = value {
+            // As `module.param="value"`, whose closing quote is there.
+            parts[4..7].copy_from_slice(&["=", if is_quoted { "\"" } else { "" }, value]);
+        }
+        for part in parts {
+            self.push(part.as_bytes())?;
+        }
+        let name_at = start + "options ".len();
+        if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
+            self.len = start;
+        }
+        Ok(())
+    }
+
+    /// The text as far as it got.
+    pub fn finish(self) -> Config<'b> {
+        let text = self.buf.get(..self.len).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+        let (files, cmdline) = text::cut(text, self.cmdline_at.unwrap_or(self.len));
+        Config { files, cmdline }
+    }
+}
+
+/// The next word of a command line, whether each of its quotes has a partner, and what is behind it. Quotes protect spaces.
+fn quoted_word(line: &str) -> Option<(&str, bool, &str)> {
+    let is_space = |b: u8| matches!(b, b' ' | b'\t'..=b'\r');
+    let start = line.bytes().position(|b| !is_space(b))?;
+    let line = text::cut(line, start).1;
+    let mut is_quoted = false;
+    let end = line.bytes().position(|b| {
+        is_quoted ^= b == b'"';
+        !is_quoted && is_space(b)
+    });
+    let (word, rest) = text::cut(line, end.unwrap_or(line.len()));
+    Some((word, end.is_some() || !is_quoted, rest))
+}
+
+impl<'c> Config<'c> {
+    fn commands(self, name: &'static str) -> impl Iterator<Item = Command<'c>> {
+        let lines = text::fields(self.files, b'\n').chain(text::fields(self.cmdline, b'\n'));
+        lines.filter_map(move |line| {
+            let (command, line) = word(line)?;
+            let (module, rest) = text::split_once(line, b' ')?;
+            (command == name).then_some(Command { name, module, rest })
+        })
+    }
+
+    /// The pattern and the module of each `alias` whose pattern matches `name`, in order.
+    pub fn aliases(self, name: &str) -> impl Iterator<Item = (&'c str, &'c str)> {
+        let found = self.commands("alias").filter(move |alias| matches_pattern(alias.module, name));
+        found.map(|alias| (alias.module, alias.rest))
+    }
+
+    /// Whether a `blacklist` names the module.
+    pub fn is_blacklisted(self, name: &str) -> bool {
+        self.commands("blacklist").any(|command| command.module == name)
+    }
+
+    /// The parameters of each `options` for the module, by its name or the alias that it was asked for by, in order.
+    pub fn options(self, name: Name<'c>, alias: Option<&'c str>) -> impl Iterator<Item = &'c str> {
+        // Brackets in an alias keep their `-`, which only an alias with other brackets could tell.
+        let is_it = move |command: &Command| {
+            let module = Name(command.module);
+            module == name || alias.is_some_and(|alias| module == Name(alias))
+        };
+        self.commands("options").filter(is_it).map(|command| command.rest).filter(|rest| !rest.is_empty())
+    }
+
+    /// The first `install` for the module.
+    pub fn install(self, name: &str) -> Option<&'c str> {
+        self.commands("install").find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
+    }
+
+    /// The first `install` that has just this name.
+    pub fn install_named(self, name: &str) -> Option<&'c str> {
+        self.commands("install").find(|command| command.module == name).map(|command| command.module)
+    }
+
+    /// What the first `softdep` for the module says, by words: before it, and after it.
+    pub fn softdeps(self, name: &str, when: When) -> impl Iterator<Item = &'c str> {
+        let first = self.commands("softdep").find(|command| matches_pattern(command.module, name));
+        let mut now = None;
+        let words = first.map_or("", |command| command.rest).split_ascii_whitespace();
+        words.filter(move |word| match *word {
+            "pre:" => {
+                now = Some(When::Before);
+                false
+            }
+            "post:" => {
+                now = Some(When::After);
+                false
+            }
+            _ => now == Some(when),
+        })
+    }
+}
+
+/// Which of a module's soft dependencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// `pre:`
+    Before,
+    /// `post:`
+    After,
+}

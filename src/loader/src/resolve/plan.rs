@@ -1,0 +1,285 @@
+//! From what is asked for to the modules to load, in order: the answer that modprobe gives (libkmod-module.c).
+//!
+//! Nothing is collected: each module is handed out when its turn has come, since what decides on it is known by then.
+
+use core::fmt;
+
+use super::config::{Config, When};
+use super::index::{Index, IndexError, Matches, normalize_alias};
+use crate::limits::{INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
+use crate::name::{self, Name};
+use crate::text;
+
+/// The indexes of a module tree; what is missing is as if it were empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Indexes<'m> {
+    /// `modules.dep.bin`
+    pub dep: Option<Index<'m>>,
+    /// `modules.alias.bin`
+    pub alias: Option<Index<'m>>,
+    /// `modules.symbols.bin`
+    pub symbols: Option<Index<'m>>,
+    /// `modules.builtin.bin`
+    pub builtin: Option<Index<'m>>,
+    /// `modules.builtin.alias.bin`
+    pub builtin_alias: Option<Index<'m>>,
+}
+
+/// A module, as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module<'m> {
+    /// Its name, as the kernel writes it or with `-`.
+    pub name: &'m str,
+    /// The alias that led to it. One that was asked for by two aliases counts as two.
+    pub alias: Option<&'m str>,
+}
+
+/// What to do for a module whose turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'m> {
+    /// Load this file, a path relative to the tree.
+    Load(&'m str),
+    /// Run this command in its place (`install` in modprobe.d).
+    Run(&'m str),
+    /// Nothing: it is part of the kernel.
+    Builtin,
+    /// Nothing: there is no such module.
+    Absent,
+}
+
+/// A module whose turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step<'m> {
+    /// Which.
+    pub module: Module<'m>,
+    /// What to do.
+    pub action: Action<'m>,
+    /// Whether its failure is one of what was asked for; not so for a soft dependency.
+    pub is_required: bool,
+}
+
+impl<'m> Step<'m> {
+    /// The parameters that the configuration has for it, to be joined by spaces.
+    pub fn options(&self, config: Config<'m>) -> impl Iterator<Item = &'m str> {
+        config.options(Name(self.module.name), self.module.alias)
+    }
+}
+
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// Nothing has that name or alias.
+    NotFound,
+    /// The name has brackets without a partner, or is over [`INDEX_KEY_BYTES`].
+    Name,
+    /// An index is damaged.
+    Index(IndexError),
+    /// More modules have soft dependencies than [`PLAN_VISITED`].
+    TooMany,
+    /// Soft dependencies go deeper than [`PLAN_DEPTH`].
+    TooDeep,
+    /// What the steps were handed to wants no more.
+    Stopped,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::NotFound => f.write_str("no module and no alias of that name"),
+            PlanError::Name => f.write_str("not a name: its brackets have no partner, or it is too long"),
+            PlanError::Index(error) => error.fmt(f),
+            PlanError::TooMany => {
+                write!(f, "over PLAN_VISITED, {PLAN_VISITED}, modules with dependencies of their own")
+            }
+            PlanError::TooDeep => write!(f, "soft dependencies over PLAN_DEPTH, {PLAN_DEPTH}, deep"),
+            PlanError::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl From<IndexError> for PlanError {
+    fn from(error: IndexError) -> PlanError {
+        PlanError::Index(error)
+    }
+}
+
+/// Takes steps; `false` ends the plan.
+pub type Each<'e, 'm> = &'e mut dyn FnMut(Step<'m>) -> bool;
+
+/// Hands out what modprobe would do for `name`, a module or an alias.
+pub fn plan<'m>(indexes: Indexes<'m>, config: Config<'m>, name: &'m str, each: Each<'_, 'm>) -> Result<(), PlanError> {
+    let resolver = Resolver { indexes, config };
+    let asked = resolver.lookup(name)?;
+    if asked.is_empty() {
+        return Err(PlanError::NotFound);
+    }
+    for module in asked {
+        // A module is not loaded by an alias if a blacklist names it.
+        if module.alias.is_some() && config.is_blacklisted(&normal(module.name)) {
+            continue;
+        }
+        let mut walk = Walk { resolver, target: module, visited: heapless::Vec::new(), each: &mut *each };
+        walk.probe(module, PLAN_DEPTH)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Resolver<'m> {
+    indexes: Indexes<'m>,
+    config: Config<'m>,
+}
+
+type Modules<'m> = heapless::Vec<Module<'m>, { crate::limits::ALIAS_MATCHES }>;
+type NormalName = heapless::String<INDEX_KEY_BYTES>;
+
+/// The name as the kernel and the indexes write it.
+fn normal(name: &str) -> NormalName {
+    let mut normal = NormalName::new();
+    for c in name.chars() {
+        let _ = normal.push(if c == '-' { '_' } else { c });
+    }
+    normal
+}
+
+impl<'m> Resolver<'m> {
+    /// The modules that a name or an alias stands for: what the first of these has that has any.
+    fn lookup(&self, asked: &'m str) -> Result<Modules<'m>, PlanError> {
+        let mut alias = NormalName::new();
+        normalize_alias(asked, &mut alias).map_err(|_| PlanError::Name)?;
+        let mut found = Modules::new();
+        for (pattern, name) in self.config.aliases(&alias) {
+            add(&mut found, Module { name, alias: Some(pattern) })?;
+        }
+        if found.is_empty()
+            && let Some(line) = self.dep_line(&alias)?
+        {
+            add(&mut found, Module { name: file_of(line), alias: None })?;
+        }
+        if found.is_empty() && alias.starts_with("symbol:") {
+            self.add_matches(&mut found, self.indexes.symbols, &alias, asked)?;
+        }
+        if found.is_empty()
+            && let Some(name) = self.config.install_named(&alias)
+        {
+            add(&mut found, Module { name, alias: None })?;
+        }
+        if found.is_empty() {
+            self.add_matches(&mut found, self.indexes.alias, &alias, asked)?;
+        }
+        if found.is_empty() && self.is_builtin(&alias)? {
+            add(&mut found, Module { name: asked, alias: None })?;
+        }
+        if found.is_empty() {
+            self.add_matches(&mut found, self.indexes.builtin_alias, &alias, asked)?;
+        }
+        Ok(found)
+    }
+
+    fn add_matches(
+        &self, found: &mut Modules<'m>, index: Option<Index<'m>>, alias: &str, asked: &'m str,
+    ) -> Result<(), PlanError> {
+        let names: Matches<'m> = index.map_or(Ok(Matches::new()), |index| index.matches(alias))?;
+        names.into_iter().try_for_each(|name| add(found, Module { name, alias: Some(asked) }))
+    }
+
+    /// The module's line in `modules.dep`, if it is one that was built as a file.
+    fn dep_line(&self, name: &str) -> Result<Option<&'m str>, PlanError> {
+        match self.indexes.dep {
+            Some(dep) if !name.contains(':') => Ok(dep.find(&normal(name))?),
+            _ => Ok(None),
+        }
+    }
+
+    fn is_builtin(&self, name: &str) -> Result<bool, PlanError> {
+        Ok(match self.indexes.builtin {
+            Some(builtin) => builtin.find(&normal(name))?.is_some(),
+            None => false,
+        })
+    }
+
+    /// What the module needs, in the order to load it.
+    fn dependencies(&self, module: Module) -> Result<impl Iterator<Item = Module<'m>> + use<'m>, PlanError> {
+        let line = self.dep_line(module.name)?.unwrap_or_default();
+        let needed = text::split_once(line, b':').map_or("", |(_, needed)| needed);
+        // What is needed first stands last.
+        let files = needed.split_ascii_whitespace().rev();
+        Ok(files.map(|file| Module { name: name::of(file).0, alias: None }))
+    }
+}
+
+fn add<'m>(found: &mut Modules<'m>, module: Module<'m>) -> Result<(), PlanError> {
+    found.push(module).map_err(|_| PlanError::Index(IndexError::TooManyMatches))
+}
+
+/// The module of a line in `modules.dep`.
+fn file_of(line: &str) -> &str {
+    name::of(text::split_once(line, b':').map_or(line, |(path, _)| path)).0
+}
+
+/// One plan in the making.
+struct Walk<'e, 'm> {
+    resolver: Resolver<'m>,
+    target: Module<'m>,
+    /// The modules whose dependencies are done, or being done: a circle of soft dependencies ends here.
+    visited: heapless::Vec<Module<'m>, PLAN_VISITED>,
+    each: Each<'e, 'm>,
+}
+
+impl<'m> Walk<'_, 'm> {
+    /// What `module` needs, and then itself.
+    fn probe(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
+        if self.visited.iter().any(|seen| is_same(seen, &module)) {
+            return Ok(());
+        }
+        self.visited.push(module).map_err(|_| PlanError::TooMany)?;
+        let depth = depth.checked_sub(1).ok_or(PlanError::TooDeep)?;
+        for needed in self.resolver.dependencies(module)? {
+            self.with_softdeps(needed, depth)?;
+        }
+        self.with_softdeps(module, depth)
+    }
+
+    /// The module between its soft dependencies.
+    fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
+        let config = self.resolver.config;
+        let name = normal(module.name);
+        let mut has_softdeps = false;
+        for when in [When::Before, When::After] {
+            for asked in config.softdeps(&name, when) {
+                // A soft dependency that does not exist is none.
+                has_softdeps |= self.resolver.lookup(asked).is_ok_and(|found| !found.is_empty());
+            }
+        }
+        self.softdeps(&name, When::Before, depth)?;
+        self.step(module, &name, has_softdeps)?;
+        self.softdeps(&name, When::After, depth)
+    }
+
+    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<(), PlanError> {
+        for asked in self.resolver.config.softdeps(name, when) {
+            for module in self.resolver.lookup(asked).unwrap_or_default() {
+                self.probe(module, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out a module. Its soft dependencies stand in for a command, as they were once declared by such.
+    fn step(&mut self, module: Module<'m>, name: &str, has_softdeps: bool) -> Result<(), PlanError> {
+        let command = self.resolver.config.install(name).filter(|_| !has_softdeps);
+        let action = match (command, self.resolver.dep_line(name)?) {
+            (Some(command), _) => Action::Run(command),
+            (None, Some(line)) => Action::Load(text::split_once(line, b':').map_or(line, |(path, _)| path)),
+            (None, None) if self.resolver.is_builtin(name)? => Action::Builtin,
+            (None, None) => Action::Absent,
+        };
+        let is_required = is_same(&module, &self.target)
+            || self.resolver.dependencies(self.target)?.any(|needed| is_same(&needed, &module));
+        if (self.each)(Step { module, action, is_required }) { Ok(()) } else { Err(PlanError::Stopped) }
+    }
+}
+
+fn is_same(a: &Module, b: &Module) -> bool {
+    Name(a.name) == Name(b.name) && a.alias == b.alias
+}
