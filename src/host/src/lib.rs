@@ -13,6 +13,7 @@ pub mod disk;
 pub mod guest;
 pub mod image;
 pub mod kernel;
+pub mod modprobe;
 pub mod module;
 pub mod plan;
 pub mod strip;
