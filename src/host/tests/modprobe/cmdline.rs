@@ -91,6 +91,20 @@ const CASES: &[&str] = &[
     "rd.driver.blacklist=plain",
 ];
 
+/// What is asked with each of them.
+const NAMES: [&str; 10] = [
+    "plain",
+    "other",
+    "two_parts",
+    "needs",
+    "alias-name",
+    "conf-alias",
+    "builtin",
+    "pci:plain",
+    "pci:two",
+    "pci:needs",
+];
+
 #[test]
 fn what_the_command_line_says_of_modules() {
     let module =
@@ -112,20 +126,7 @@ fn what_the_command_line_says_of_modules() {
     let mut differences = Vec::new();
     for case in CASES {
         kmod.set_cmdline(case);
-        for name in [
-            "plain",
-            "other",
-            "two_parts",
-            "needs",
-            "alias-name",
-            "conf-alias",
-            "builtin",
-            "pci:plain",
-            "pci:two",
-            "pci:needs",
-        ] {
-            differences.extend(kmod.difference(&files.question(name)));
-        }
+        differences.extend(kmod.differences(&files.place(), &NAMES));
     }
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }

@@ -8,7 +8,7 @@ use mkmodest::board::Board;
 use mkmodest::kernel::{Kernel, Tree};
 
 use crate::count;
-use crate::kmod::{Question, assert_same};
+use crate::kmod::{Place, assert_same};
 
 const BOARDS: [&str; 3] = ["qemu-aarch64", "qemu-armv7", "qemu-riscv64"];
 
@@ -17,11 +17,15 @@ fn tree(board: &str) -> Tree {
     Kernel::find(&Board::load(&file).unwrap(), None).unwrap().tree
 }
 
-fn assert_same_names<'a>(tree: &Tree, names: impl IntoIterator<Item = &'a str>) {
+/// Asks for the names in each tree that `names` tells.
+fn assert_same_names(names: impl Fn(&Tree) -> Vec<String>) {
     let config = tempfile::tempdir().unwrap();
-    let base = tree.dir.ancestors().nth(3).unwrap();
-    let question = |name| Question { base, release: &tree.release, config: config.path(), name };
-    assert_same(&names.into_iter().map(question).collect::<Vec<_>>());
+    let trees: Vec<_> = BOARDS.map(tree).into_iter().map(|tree| (names(&tree), tree)).collect();
+    let places = trees.iter().map(|(names, tree)| {
+        let base = tree.dir.ancestors().nth(3).unwrap();
+        (Place { base, release: &tree.release, config: config.path() }, &names[..])
+    });
+    assert_same(&places.collect::<Vec<_>>());
 }
 
 fn lines(tree: &Tree, index: &str) -> Vec<String> {
@@ -30,25 +34,24 @@ fn lines(tree: &Tree, index: &str) -> Vec<String> {
 
 #[test]
 fn every_module_of_debians_kernels() {
-    for tree in BOARDS.map(tree) {
-        let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| lines(&tree, index));
-        let names: BTreeSet<_> = files.map(|line| module_name(&line)).collect();
-        assert_same_names(&tree, names.iter().map(String::as_str));
-    }
+    assert_same_names(|tree| {
+        let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| lines(tree, index));
+        files.map(|line| module_name(&line)).collect::<BTreeSet<_>>().into_iter().collect()
+    });
 }
 
 #[test]
 fn what_devices_ask_for_of_debians_kernels() {
     let wanted = count("MODEST_TEST_ALIASES", 2000);
-    for tree in BOARDS.map(tree) {
-        let patterns = lines(&tree, "modules.alias").into_iter().filter_map(|line| {
+    assert_same_names(|tree| {
+        let patterns = lines(tree, "modules.alias").into_iter().filter_map(|line| {
             let (pattern, _module) = line.strip_prefix("alias ")?.rsplit_once(' ')?;
             Some(first_match(pattern))
         });
         let aliases: Vec<_> = patterns.collect::<BTreeSet<_>>().into_iter().collect();
         let wanted = wanted.min(aliases.len());
-        assert_same_names(&tree, (0..wanted).map(|i| aliases[i * aliases.len() / wanted].as_str()));
-    }
+        (0..wanted).map(|i| aliases[i * aliases.len() / wanted].clone()).collect()
+    });
 }
 
 /// The name of the module in a line of modules.dep or modules.builtin.
