@@ -83,7 +83,8 @@ impl Database {
         let config = Config { files: &self.files, cmdline: &self.cmdline };
         let mut lines = String::new();
         plan(indexes, config, name, &mut |step| {
-            let options = step.options(config).collect::<Vec<_>>().join(" ");
+            // kmod puts a space behind each, for what its own command line would add.
+            let options = step.options(config).flat_map(|options| [options, " "]).collect::<String>();
             let _ = match step.action {
                 Action::Load(file) => writeln!(lines, "insmod {}/{file} {options}", self.folder.display()),
                 Action::Run(command) => writeln!(lines, "install {command} {options}"),
@@ -95,11 +96,4 @@ impl Database {
         .map_err(|error| anyhow!("{name}: {error}"))?;
         Ok(lines)
     }
-}
-
-/// The lines that `modprobe -d BASE -S RELEASE -C CONFIG -D NAME` prints, with `cmdline` for the kernel command line.
-pub fn show_depends(base: &Path, release: &str, config: Option<&Path>, cmdline: &str, name: &str) -> Result<String> {
-    let folder = base.join("lib/modules").join(release);
-    let config = config.as_slice();
-    Database::read(&folder, config, cmdline, &mut |_| {})?.show_depends(name)
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
-use mkmodest::modprobe;
+use mkmodest::modprobe::Database;
 use tempfile::TempDir;
 
 /// Answers each question on its input, four lines, with what modprobe prints and then a line that modprobe never does.
@@ -134,10 +134,11 @@ impl Kmod {
     /// The two answers, kmod's and ours, for each name for which they are not the same.
     pub fn differences(&mut self, place: &Place, names: &[&str]) -> Vec<String> {
         let at_once = self.ask_at_once(place, names);
+        let folder = place.base.join("lib/modules").join(place.release);
+        let database = Database::read(&folder, &[place.config], &self.cmdline, &mut |_| {}).unwrap();
         let mut differences = Vec::new();
         for (i, name) in names.iter().enumerate() {
-            let ours = modprobe::show_depends(place.base, place.release, Some(place.config), &self.cmdline, name);
-            let ours = ours.map_err(|error| format!("{error:#}"));
+            let ours = database.show_depends(name).map_err(|error| format!("{error:#}"));
             // Why there is nothing to load is told in words of one's own.
             let is_same = |kmod: &Answer| kmod.as_ref().ok() == ours.as_ref().ok();
             if at_once.as_ref().is_some_and(|answers| is_same(&answers[i])) {

@@ -206,7 +206,12 @@ impl<'b> Writer<'b> {
             && param == "blacklist"
             && let Some(value) = value
         {
-            return text::fields(value, b',').try_for_each(|name| self.command("blacklist", name, ""));
+            // As it is written: `-` and quotes are part of the name, which then is no module's.
+            let quoted = is_quoted.then(|| text::split_once(value, b',').map_or("", |(_, rest)| rest));
+            let mut names = text::fields(quoted.unwrap_or(value), b',');
+            return names.try_for_each(|name| {
+                ["blacklist ", name, " \n"].iter().try_for_each(|part| self.push(part.as_bytes()))
+            });
         }
         let start = self.len;
         let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
@@ -282,9 +287,10 @@ impl<'c> Config<'c> {
         self.commands("install").find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
     }
 
-    /// The first `install` that has just this name.
-    pub fn install_named(self, name: &str) -> Option<&'c str> {
-        self.commands("install").find(|command| command.module == name).map(|command| command.module)
+    /// The name of the first `install`, or else `remove`, that has just this name.
+    pub fn command_named(self, name: &str) -> Option<&'c str> {
+        let mut commands = self.commands("install").chain(self.commands("remove"));
+        commands.find(|command| command.module == name).map(|command| command.module)
     }
 
     /// What the first `softdep` for the module says, by words: before it, and after it.

@@ -160,7 +160,7 @@ impl<'m> Resolver<'m> {
             self.add_matches(&mut found, self.indexes.symbols, &alias, asked)?;
         }
         if found.is_empty()
-            && let Some(name) = self.config.install_named(&alias)
+            && let Some(name) = self.config.command_named(&alias)
         {
             add(&mut found, Module { name, alias: None })?;
         }
@@ -281,5 +281,5 @@ impl<'m> Walk<'_, 'm> {
 }
 
 fn is_same(a: &Module, b: &Module) -> bool {
-    Name(a.name) == Name(b.name) && a.alias == b.alias
+    Name(a.name) == Name(b.name) && a.alias.map(Name) == b.alias.map(Name)
 }
