@@ -183,9 +183,10 @@ pub fn command(program: &str) -> Command {
 
 /// Does `work` for each number below `count`, shared out over the cores, each of which has a modprobe of its own.
 pub fn share_out(count: usize, work: impl Fn(&mut Kmod, usize) + Sync) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..cores() {
+        for _ in 0..cores {
             scope.spawn(|| {
                 let mut kmod = Kmod::start();
                 loop {
@@ -198,11 +199,6 @@ pub fn share_out(count: usize, work: impl Fn(&mut Kmod, usize) + Sync) {
             });
         }
     });
-}
-
-/// How many can work at once.
-pub fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Panics unless both give the same answers for all of the names of each place; shows the first that they do not.
