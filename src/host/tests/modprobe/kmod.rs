@@ -97,7 +97,7 @@ impl Kmod {
         let separated: Vec<_> = names.iter().flat_map(|name| [name, SEPARATOR]).collect();
         let not_found = |line: &str, name| line.starts_with(&format!("modprobe: WARNING: Module {name} not found in "));
         let (printed, _) = self.run(place, &separated.join("\t"));
-        let mut lines = printed.split_inclusive('\n').filter(|line| !line.starts_with("libkmod: "));
+        let mut lines = printed.split_inclusive('\n');
         let answers = names.iter().map(|name| {
             let mut answer = Ok(String::new());
             loop {
@@ -106,7 +106,7 @@ impl Kmod {
                     return Some(answer);
                 } else if not_found(line, name) {
                     answer = Err(line.into());
-                } else {
+                } else if !["modprobe: ", "libkmod: "].iter().any(|logger| line.starts_with(logger)) {
                     answer.as_mut().ok()?.push_str(line);
                 }
             }
@@ -184,9 +184,10 @@ pub fn command(program: &str) -> Command {
 
 /// Does `work` for each number below `count`, shared out over the cores, each of which has a modprobe of its own.
 pub fn share_out(count: usize, work: impl Fn(&mut Kmod, usize) + Sync) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..cores() {
+        for _ in 0..cores {
             scope.spawn(|| {
                 let mut kmod = Kmod::start();
                 loop {
@@ -201,14 +202,8 @@ pub fn share_out(count: usize, work: impl Fn(&mut Kmod, usize) + Sync) {
     });
 }
 
-/// How many can work at once.
-pub fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 /// Panics unless both give the same answers for all of the names of each place; shows the first that they do not.
 pub fn assert_same(names: &[(Place, &[String])]) {
-    const SHOWN: usize = 20;
     const AT_ONCE: usize = 50;
     let batches = names.iter().flat_map(|(place, names)| names.chunks(AT_ONCE).map(move |names| (place, names)));
     let batches: Vec<_> = batches.collect();
@@ -222,8 +217,13 @@ pub fn assert_same(names: &[(Place, &[String])]) {
     });
     let mut differences = differences.into_inner().unwrap();
     differences.sort();
-    let differences: Vec<_> = differences.into_iter().flat_map(|(_, found)| found).collect();
-    let (count, of) = (differences.len(), names.iter().map(|(_, names)| names.len()).sum::<usize>());
-    let first = differences.into_iter().take(SHOWN).collect::<Vec<_>>().join("\n");
-    assert!(count == 0, "{count} of {of} answers differ; the first:\n{first}");
+    let of = names.iter().map(|(_, names)| names.len()).sum();
+    assert_none(differences.into_iter().flat_map(|(_, found)| found).collect(), of);
+}
+
+/// Panics if any of the `of` answers differ; shows the first that do.
+pub fn assert_none(differences: Vec<String>, of: usize) {
+    const SHOWN: usize = 20;
+    let first = &differences[..differences.len().min(SHOWN)];
+    assert!(differences.is_empty(), "{} of {of} answers differ; the first:\n{}", differences.len(), first.join("\n"));
 }
