@@ -287,18 +287,24 @@ impl<'c> Config<'c> {
         self.commands("install").find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
     }
 
-    /// The name of the first `install`, or else `remove`, that has just this name.
-    pub fn command_named(self, name: &str) -> Option<&'c str> {
-        let mut commands = self.commands("install").chain(self.commands("remove"));
-        commands.find(|command| command.module == name).map(|command| command.module)
+    /// The name of the first `install` that has just this name, and its command; or else of the first such `remove`.
+    pub fn command_named(self, name: &str) -> Option<(&'c str, Option<&'c str>)> {
+        let install = self.commands("install").find(|command| command.module == name);
+        let remove = || self.commands("remove").find(|command| command.module == name);
+        install.map(|command| (command.module, Some(command.rest))).or_else(|| Some((remove()?.module, None)))
     }
 
     /// What the first `softdep` for the module says, by words: before it, and after it.
     pub fn softdeps(self, name: &str, when: When) -> impl Iterator<Item = &'c str> {
         let first = self.commands("softdep").find(|command| matches_pattern(command.module, name));
+        let rest = first.map_or("", |command| command.rest);
+        // kmod takes a single space before the first word for a part of it.
+        let first = match rest.as_bytes() {
+            [a, b, ..] => a.is_ascii_whitespace() && !b.is_ascii_whitespace(),
+            _ => false,
+        };
         let mut now = None;
-        let words = first.map_or("", |command| command.rest).split_ascii_whitespace();
-        words.filter(move |word| match *word {
+        rest.split_ascii_whitespace().skip(first.into()).filter(move |word| match *word {
             "pre:" => {
                 now = Some(When::Before);
                 false

@@ -32,6 +32,18 @@ pub struct Module<'m> {
     pub name: &'m str,
     /// The alias that led to it. One that was asked for by two aliases counts as two.
     pub alias: Option<&'m str>,
+    /// The command for just this name, where nothing but a command has it.
+    pub command: Option<&'m str>,
+}
+
+impl<'m> Module<'m> {
+    fn named(name: &'m str) -> Module<'m> {
+        Module { name, alias: None, command: None }
+    }
+
+    fn by_alias(name: &'m str, alias: &'m str) -> Module<'m> {
+        Module { name, alias: Some(alias), command: None }
+    }
 }
 
 /// What to do for a module whose turn has come.
@@ -149,26 +161,28 @@ impl<'m> Resolver<'m> {
         normalize_alias(asked, &mut alias).map_err(|_| PlanError::Name)?;
         let mut found = Modules::new();
         for (pattern, name) in self.config.aliases(&alias) {
-            add(&mut found, Module { name, alias: Some(pattern) })?;
+            add(&mut found, Module::by_alias(name, pattern))?;
         }
         if found.is_empty()
             && let Some(line) = self.dep_line(&alias)?
         {
-            add(&mut found, Module { name: file_of(line), alias: None })?;
+            add(&mut found, Module::named(file_of(line)))?;
         }
         if found.is_empty() && alias.starts_with("symbol:") {
             self.add_matches(&mut found, self.indexes.symbols, &alias, asked)?;
         }
         if found.is_empty()
-            && let Some(name) = self.config.command_named(&alias)
+            && let Some((name, command)) = self.config.command_named(&alias)
         {
-            add(&mut found, Module { name, alias: None })?;
+            // What is behind a dot is not part of a module's name.
+            let name = text::split_once(name, b'.').map_or(name, |(name, _)| name);
+            add(&mut found, Module { command, ..Module::named(name) })?;
         }
         if found.is_empty() {
             self.add_matches(&mut found, self.indexes.alias, &alias, asked)?;
         }
         if found.is_empty() && self.is_builtin(&alias)? {
-            add(&mut found, Module { name: asked, alias: None })?;
+            add(&mut found, Module::named(asked))?;
         }
         if found.is_empty() {
             self.add_matches(&mut found, self.indexes.builtin_alias, &alias, asked)?;
@@ -180,7 +194,7 @@ impl<'m> Resolver<'m> {
         &self, found: &mut Modules<'m>, index: Option<Index<'m>>, alias: &str, asked: &'m str,
     ) -> Result<(), PlanError> {
         let names: Matches<'m> = index.map_or(Ok(Matches::new()), |index| index.matches(alias))?;
-        names.into_iter().try_for_each(|name| add(found, Module { name, alias: Some(asked) }))
+        names.into_iter().try_for_each(|name| add(found, Module::by_alias(name, asked)))
     }
 
     /// The module's line in `modules.dep`, if it is one that was built as a file.
@@ -204,7 +218,7 @@ impl<'m> Resolver<'m> {
         let needed = text::split_once(line, b':').map_or("", |(_, needed)| needed);
         // What is needed first stands last.
         let files = needed.split_ascii_whitespace().rev();
-        Ok(files.map(|file| Module { name: name::of(file).0, alias: None }))
+        Ok(files.map(|file| Module::named(name::of(file).0)))
     }
 }
 
@@ -267,7 +281,7 @@ impl<'m> Walk<'_, 'm> {
 
     /// Hands out a module. Its soft dependencies stand in for a command, as they were once declared by such.
     fn step(&mut self, module: Module<'m>, name: &str, has_softdeps: bool) -> Result<(), PlanError> {
-        let command = self.resolver.config.install(name).filter(|_| !has_softdeps);
+        let command = module.command.or_else(|| self.resolver.config.install(name)).filter(|_| !has_softdeps);
         let action = match (command, self.resolver.dep_line(name)?) {
             (Some(command), _) => Action::Run(command),
             (None, Some(line)) => Action::Load(text::split_once(line, b':').map_or(line, |(path, _)| path)),
