@@ -49,13 +49,13 @@ pub const GZIP_RATIO: u64 = 64;
 /// How much of a file is read before its page cache is let go: one call for sixteen pages.
 pub const FORGET_BYTES: u64 = 64 << 10;
 
-/// A key of a binary index: `symbol:` and a symbol of the kernel's KSYM_NAME_LEN, 512 with its NUL. The longest aliases in
-/// Debian 12 and 13 have 55 bytes, the longest symbols there 62; modpost makes aliases of up to 500.
+/// A key of a binary index: `symbol:` and a symbol of the kernel's KSYM_NAME_LEN, 512 with its NUL. The longest aliases
+/// in Debian 12 and 13 have 55 bytes, the longest symbols there 62; modpost makes aliases of up to 500.
 pub const INDEX_KEY_BYTES: usize = 518;
 
 /// Nodes of a binary index within one another. Debian's `modules.alias.bin` has 22, the other indexes fewer.
 pub const INDEX_DEPTH: usize = 64;
 
-/// Values that match an alias. What devices say matches four in Debian 12 and 13 at most, the features of a processor that
-/// has all of them five.
+/// Values that match an alias. What devices say matches four in Debian 12 and 13 at most, the features of a processor
+/// that has all of them nine.
 pub const ALIAS_MATCHES: usize = 32;
