@@ -1,10 +1,10 @@
 //! depmod's binary indexes (`modules.dep.bin`, `modules.alias.bin`, `modules.symbols.bin`, `modules.builtin.bin`,
 //! `modules.builtin.alias.bin`), read in place: a lookup touches the few pages that its key leads to.
 //!
-//! The format is described in kmod's libkmod/libkmod-index.c. Its numbers are big-endian. A header has magic, version and
-//! the root's offset; behind it are the nodes of a trie. A node's offset says in its upper bits which parts the node has,
-//! of a prefix, children and values; a child is chosen by the byte of the key behind the prefix. Depending on its version,
-//! depmod writes a node before or behind its children; no node has two parents.
+//! The format is described in kmod's libkmod/libkmod-index.c. Its numbers are big-endian. A header has magic, version
+//! and the root's offset; behind it are the nodes of a trie. A node's offset says in its upper bits which parts it has,
+//! of a prefix, children and values; a child is chosen by the byte of the key behind the prefix. Depending on its
+//! version, depmod writes a node before or behind its children; no node has two parents.
 
 use core::fmt;
 
@@ -353,8 +353,8 @@ impl<'m> Reader<'m> {
 /// bytes, `?` for one, `[…]` for one of those in it, which may be ranges, `[!…]` and `[^…]` for one of the others, and
 /// a byte behind `\` for itself.
 ///
-/// Unlike in glibc, a `[` within brackets is always a byte; so `[[:alpha:]]`, `[[=a=]]` and `[[.a.]]` have no meaning of
-/// their own. No module of Debian's has such an alias.
+/// Unlike in glibc, a `[` within brackets is always a byte; so `[[:alpha:]]`, `[[=a=]]` and `[[.a.]]` mean no more.
+/// No module of Debian's has such an alias.
 ///
 /// ```
 /// # use modest_loader::resolve::index::matches_pattern;
