@@ -125,7 +125,7 @@ impl<'b> Writer<'b> {
         let (mut len, mut is_escaped) = (0, false);
         for byte in line.bytes() {
             let starts = byte == b'\\' && !is_escaped;
-            if !starts && !(is_escaped && byte == b'\n') {
+            if !(starts || is_escaped && byte == b'\n') {
                 joined[len] = byte;
                 len += 1;
             }

@@ -354,7 +354,8 @@ impl<'m> Reader<'m> {
 /// a byte behind `\` for itself.
 ///
 /// Unlike in glibc, a `[` within brackets is always a byte; so `[[:alpha:]]`, `[[=a=]]` and `[[.a.]]` mean no more.
-/// No module of Debian's has such an alias.
+/// And a `[` whose only `]` is behind a `\` is a byte, where glibc at times takes it for a set all the same. No module of
+/// Debian's has such aliases.
 ///
 /// ```
 /// # use modest_loader::resolve::index::matches_pattern;
@@ -737,6 +738,7 @@ mod tests {
             pattern in r"[abc*?!^\[\]\\-]{0,10}",
             texts in prop::collection::vec(r"[abc!^\[\]\\-]{0,5}", 20),
         ) {
+            prop_assume!(!pattern.contains(r"\]"));
             for text in texts {
                 prop_assert_eq!(matches_pattern(&pattern, &text), fnmatch(&pattern, &text), "{}", text);
             }
@@ -747,6 +749,7 @@ mod tests {
             pattern in r"\[[!^]?[a-d\[\]\\-]{0,6}\][*?]?",
             texts in prop::collection::vec(r"[a-d\[\]\\-]{0,3}", 20),
         ) {
+            prop_assume!(!pattern.contains(r"\]"));
             for text in texts {
                 prop_assert_eq!(matches_pattern(&pattern, &text), fnmatch(&pattern, &text), "{}", text);
             }
