@@ -15,6 +15,7 @@ use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
 use mkmodest::kernel::{Kernel, Tree};
+use mkmodest::modprobe::Database;
 use mkmodest::module::Change;
 use mkmodest::strip::Strip;
 use modest_loader::image::Format;
@@ -63,6 +64,31 @@ enum Cmd {
         /// The text on the console that means success
         #[arg(long, value_name = "TEXT", default_value = disk::MARKER)]
         marker: String,
+    },
+    /// Prints what to load for modules and aliases, in order, as modprobe resolves them
+    Plan {
+        /// A folder with modules.dep.bin, or with one lib/modules/VERSION [default: the tree of --board]
+        #[arg(long, value_name = "DIR", required_unless_present = "board")]
+        modules: Option<PathBuf>,
+        /// The board whose kernel's modules are meant
+        #[arg(long, value_name = "BOARD")]
+        board: Option<String>,
+        /// Which of the board's kernels [default: its first]
+        #[arg(long, value_name = "NAME", requires = "board")]
+        kernel: Option<String>,
+        /// A folder with files of modprobe.d; of files of the same name the first counts
+        #[arg(long, value_name = "DIR")]
+        config: Vec<PathBuf>,
+        /// What is on the kernel command line
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+        cmdline: String,
+        /// As a manifest, or as the lines that `modprobe -D` prints
+        #[arg(long, value_name = "FORMAT", default_value = "manifest",
+            value_parser = PossibleValuesParser::new(["manifest", "modprobe"]))]
+        format: String,
+        /// Modules or aliases
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
     /// Prints what a board's image is made of: `target TARGET`, `kernel SUITE ARCHITECTURE PACKAGE`, `build NAME`
     ///
@@ -116,10 +142,12 @@ struct How {
 struct Wanted(Option<Format>);
 
 fn modules_as() -> impl TypedValueParser<Value = Wanted> {
-    PossibleValuesParser::new(["keep", "plain", "gzip"]).map(|name| {
+    PossibleValuesParser::new(["keep", "plain", "gzip", "xz", "zstd"]).map(|name| {
         Wanted(match name.as_str() {
             "plain" => Some(Format::Plain),
             "gzip" => Some(Format::Gzip),
+            "xz" => Some(Format::Xz),
+            "zstd" => Some(Format::Zstd),
             _ => None,
         })
     })
@@ -198,6 +226,22 @@ fn run(command: Cmd) -> Result<u8> {
             let boot =
                 Boot { disk: disk.as_deref(), append: &append, echo: true, ..Boot::new(&board, &kernel, &initramfs) };
             watch(&boot, &marker, timeout_s.unwrap_or(board.qemu.timeout_s), &INTERRUPT)
+        }
+        Cmd::Plan { modules, board, kernel, config, cmdline, format, names } => {
+            let tree = match (modules, board) {
+                (Some(dir), _) => Tree::find(&dir)?,
+                (None, board) => Kernel::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
+            };
+            let config: Vec<_> = config.iter().map(PathBuf::as_path).collect();
+            let database = Database::read(&tree.dir, &config, &cmdline, &mut |line| eprintln!("{line}"))?;
+            if format == "modprobe" {
+                for name in &names {
+                    print!("{}", database.show_depends(name)?);
+                }
+            } else {
+                print!("{}", database.manifest(&tree.target_dir(), &names)?);
+            }
+            Ok(0)
         }
         Cmd::Needs { boards, kernel } => {
             let all = boards.is_empty();

@@ -1,14 +1,16 @@
 //! `modprobe -D` in our own words: what to load for a name, from the indexes of a tree and the files of modprobe.d.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use modest_loader::manifest::{Entry, Line};
 use modest_loader::name::Name;
 use modest_loader::resolve::config::{Config, Writer};
 use modest_loader::resolve::index::Index;
-use modest_loader::resolve::plan::{Action, Indexes, plan};
+use modest_loader::resolve::plan::{Action, Indexes, Step, plan};
 
 /// The bytes of a tree's indexes, and the text of its configuration.
 #[derive(Default)]
@@ -69,6 +71,55 @@ impl Database {
 
     /// The lines that `modprobe -D NAME` prints.
     pub fn show_depends(&self, name: &str) -> Result<String> {
+        let mut lines = String::new();
+        self.steps(name, &mut |step, config| {
+            // kmod puts a space behind each, for what its own command line would add.
+            let options = step.options(config).flat_map(|options| [options, " "]).collect::<String>();
+            match step.action {
+                Action::Load(file) => writeln!(lines, "insmod {}/{file} {options}", self.folder.display())?,
+                Action::Run(command) => writeln!(lines, "install {command} {options}")?,
+                Action::Builtin => writeln!(lines, "builtin {}", Name(step.module.name))?,
+                Action::Absent => {}
+            }
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    /// A manifest that loads what `names` stand for, each file once, with the tree at `root`; comments tell what it need not or
+    /// must not load.
+    pub fn manifest(&self, root: &str, names: &[String]) -> Result<String> {
+        let (mut lines, mut seen) = (format!("{}\n", Line::Root(root)), BTreeSet::new());
+        for asked in names {
+            writeln!(lines, "# {asked}")?;
+            self.steps(asked, &mut |step, config| {
+                let name = Name(step.module.name);
+                match step.action {
+                    Action::Load(file) if seen.insert(file.to_string()) => {
+                        let params = step.options(config).collect::<Vec<_>>().join(" ");
+                        let optional = !step.is_required;
+                        writeln!(
+                            lines,
+                            "{}",
+                            Line::Entry(Entry { optional, params: params.trim(), ..Entry::new(file) })
+                        )?;
+                    }
+                    Action::Load(_) | Action::Absent => {}
+                    Action::Builtin => writeln!(lines, "# {name} is built into the kernel")?,
+                    Action::Run(command) => match command.trim() {
+                        "/bin/true" | "/bin/false" => {
+                            writeln!(lines, "# {name} is not to be loaded: install {command}")?
+                        }
+                        _ => bail!("{name}: a manifest cannot have its command: install {command}"),
+                    },
+                }
+                Ok(())
+            })?;
+        }
+        Ok(lines)
+    }
+
+    fn steps(&self, name: &str, each: &mut dyn FnMut(Step<'_>, Config<'_>) -> Result<()>) -> Result<()> {
         let index = |at: usize| -> Result<Option<Index<'_>>> {
             let Some(bytes) = &self.indexes[at] else { return Ok(None) };
             Ok(Some(Index::new(bytes).map_err(|error| anyhow!("{}.bin: {error}", INDEXES[at]))?))
@@ -81,19 +132,36 @@ impl Database {
             builtin_alias: index(4)?,
         };
         let config = Config { files: &self.files, cmdline: &self.cmdline };
-        let mut lines = String::new();
-        plan(indexes, config, name, &mut |step| {
-            // kmod puts a space behind each, for what its own command line would add.
-            let options = step.options(config).flat_map(|options| [options, " "]).collect::<String>();
-            let _ = match step.action {
-                Action::Load(file) => writeln!(lines, "insmod {}/{file} {options}", self.folder.display()),
-                Action::Run(command) => writeln!(lines, "install {command} {options}"),
-                Action::Builtin => writeln!(lines, "builtin {}", Name(step.module.name)),
-                Action::Absent => Ok(()),
-            };
-            true
-        })
-        .map_err(|error| anyhow!("{name}: {error}"))?;
-        Ok(lines)
+        let mut result = Ok(());
+        let planned = plan(indexes, config, name, &mut |step| {
+            result = each(step, config);
+            result.is_ok()
+        });
+        result?;
+        planned.map_err(|error| anyhow!("{name}: {error}, in {}", self.folder.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_a_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "options b x=1\nsoftdep a pre: c post: d\ninstall blocked /bin/false\ninstall other /bin/sh x\n\
+            alias short a\nalias short blocked\nblacklist blocked\n";
+        fs::write(folder.path().join("a.conf"), config).unwrap();
+        // The indexes of such small trees are in the tests that compare with kmod.
+        let database = Database::read(folder.path(), &[folder.path()], "a.y=2", &mut |line| panic!("{line}")).unwrap();
+        let root = "@root /r\n";
+        let manifest = |name: &str| database.manifest("/r", &[name.into()]).map_err(|error| error.to_string());
+        assert_eq!(
+            manifest("blocked"),
+            Ok(format!("{root}# blocked\n# blocked is not to be loaded: install /bin/false\n"))
+        );
+        assert_eq!(manifest("short"), Ok(format!("{root}# short\n")));
+        assert!(manifest("other").unwrap_err().contains("cannot have its command: install /bin/sh x"));
+        assert!(manifest("none").unwrap_err().starts_with("none: no module and no alias of that name"));
     }
 }
