@@ -124,7 +124,8 @@ impl Scenario {
         self.extra(path, 0o120_777, to)
     }
 
-    fn program(self, path: &str, from: &Path) -> Result<Self> {
+    /// Adds a program.
+    pub fn program(self, path: &str, from: &Path) -> Result<Self> {
         let bytes = std::fs::read(from).with_context(|| format!("{}", from.display()))?;
         Ok(self.extra(path, 0o755, bytes))
     }

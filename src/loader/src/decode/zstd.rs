@@ -852,7 +852,7 @@ struct SequenceCode {
 const LITERAL: usize = 0;
 const OFFSET: usize = 1;
 const MATCH: usize = 2;
-const KINDS: [SequenceCode; 3] = [
+static KINDS: [SequenceCode; 3] = [
     SequenceCode {
         symbols: LITERAL_CODES.len(),
         bits_max: 9,
@@ -881,8 +881,8 @@ const KINDS: [SequenceCode; 3] = [
 ];
 
 /// By symbol, the least length that it stands for, and in the low five bits how many bits are to be added.
-const LITERAL_CODES: [u32; 36] = codes(0, 16, [1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-const MATCH_CODES: [u32; 53] = codes(3, 32, [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+static LITERAL_CODES: [u32; 36] = codes(0, 16, [1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+static MATCH_CODES: [u32; 53] = codes(3, 32, [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 
 /// The lengths from `least` on: `single` symbols stand for one each, those behind them for as many as `bits` count.
 const fn codes<const BITS: usize, const N: usize>(least: u32, single: usize, bits: [u32; BITS]) -> [u32; N] {
