@@ -115,7 +115,7 @@ fn is_in<K: Kernel>(kernel: &K, folder: &Path, file: &str) -> Result<bool, Resol
     Ok(kernel.open(&absolute(folder, file)?).is_ok())
 }
 
-/// Finds the files of `module`, a path or a name: see [`path`] and [`name`], which differ in what they need.
+/// Finds the files of `module`, a path or a name: see [`path`] and [`name()`], which differ in what they need.
 pub fn resolve<'b, K: Kernel>(
     kernel: &K, root: &Root, module: &'b str, folder: &mut Path, buf: &'b mut Buffer,
 ) -> Result<Resolved<'b>, ResolveError> {
