@@ -326,3 +326,45 @@ pub enum When {
     /// `post:`
     After,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
+        let mut errors = Vec::new();
+        let mut writer = Writer::new(buf);
+        writer.file(file, &mut |number, error| errors.push((number, error)));
+        assert_eq!(writer.cmdline(cmdline), Ok(()));
+        (writer.finish(), errors)
+    }
+
+    #[test]
+    fn lines_are_joined_and_bad_ones_are_told_by_number() {
+        let file = "# alias a b\n\nalias a-[x-y] \\\n  b-c more\noptions\t d\te=\\1\n\nnonsense a\nalias a\nblacklist a]\nblacklist e-f";
+        let mut buf = [0; 200];
+        let (config, errors) = written(&mut buf, file, "");
+        assert_eq!(config.files, "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
+        assert_eq!(errors, [7, 8, 9].map(|number| (number, ConfigError::Line)));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_and_left_out_whole() {
+        let mut buf = [0; 30];
+        let (config, errors) = written(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
+        assert_eq!(config.files, "blacklist abc \nblacklist d \n");
+        assert_eq!(errors, [(2, ConfigError::Full)]);
+    }
+
+    #[test]
+    fn the_command_line_comes_after_files() {
+        let mut buf = [0; 400];
+        let line =
+            "quiet m-n.a m_n.b=\"1 2\" \"m.c=3 4\" m.d.e=5 m\"x\".f=6 modprobe.blacklist=p,q-r root=/dev/a.b -- m.g=7";
+        let (config, _) = written(&mut buf, "options m_n z=9\n", line);
+        let options = |name| config.options(Name(name), None).collect::<Vec<_>>();
+        assert_eq!(options("m-n"), ["z=9", "a", "b=\"1 2\""]);
+        assert_eq!(options("m"), ["c=\"3 4\"", "g=7"]);
+        assert_eq!(["p", "q_r", "q-r"].map(|name| config.is_blacklisted(name)), [true, false, true]);
+    }
+}

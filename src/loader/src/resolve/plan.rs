@@ -297,3 +297,69 @@ impl<'m> Walk<'_, 'm> {
 fn is_same(a: &Module, b: &Module) -> bool {
     Name(a.name) == Name(b.name) && a.alias.map(Name) == b.alias.map(Name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::config::Writer;
+    use std::fmt::Write;
+
+    /// What is done for `name` by configuration alone; whatever is needed of indexes is held to kmod's in mkmodest's tests.
+    fn steps(config: &str, name: &str) -> Result<Vec<String>, PlanError> {
+        let mut buf = vec![0; 1 << 16];
+        let mut writer = Writer::new(&mut buf);
+        writer.file(config, &mut |number, error| panic!("{number}: {error}"));
+        let mut steps = Vec::new();
+        plan(Indexes::default(), writer.finish(), name, &mut |step| {
+            let need = if step.is_required { "" } else { "?" };
+            steps.push(format!("{}{need} {:?}", step.module.name, step.action));
+            steps.len() < 40
+        })?;
+        Ok(steps)
+    }
+
+    #[test]
+    fn commands_and_soft_dependencies() {
+        let config =
+            "install a /bin/true\ninstall b /bin/echo b\nalias x-* a\nsoftdep c pre: b none post: a\ninstall c x\n";
+        assert_eq!(steps(config, "x_1").unwrap(), ["a Run(\"/bin/true\")"]);
+        let want = ["b? Run(\"/bin/echo b\")", "c Absent", "a? Run(\"/bin/true\")"];
+        assert_eq!(steps(config, "c").unwrap(), want);
+        assert_eq!(steps(config, "none"), Err(PlanError::NotFound));
+        assert_eq!(steps(config, "a["), Err(PlanError::Name));
+        assert_eq!(steps(config, &"a".repeat(INDEX_KEY_BYTES + 1)), Err(PlanError::Name));
+        assert!(steps("alias x a\nblacklist a\ninstall a b\n", "x").unwrap().is_empty());
+    }
+
+    /// `count` modules, each with a command, and what `softdep` says of each.
+    fn many(count: usize, softdep: impl Fn(usize) -> String) -> String {
+        (0..count).fold(String::new(), |mut config, i| {
+            let _ = write!(config, "install m{i} /bin/true\n{}", softdep(i));
+            config
+        })
+    }
+
+    #[test]
+    fn a_circle_ends_and_limits_are_told() {
+        let circle = many(3, |i| format!("softdep m{i} pre: m{}\n", (i + 1) % 3));
+        assert_eq!(steps(&circle, "m0").unwrap(), ["m2? Absent", "m1? Absent", "m0 Absent"]);
+        let chain = |len: usize| {
+            many(len, |i| if i + 1 < len { format!("softdep m{i} pre: m{}\n", i + 1) } else { String::new() })
+        };
+        assert_eq!(steps(&chain(PLAN_DEPTH), "m0").map(|steps| steps.len()), Ok(PLAN_DEPTH));
+        assert_eq!(steps(&chain(PLAN_DEPTH + 1), "m0"), Err(PlanError::TooDeep));
+        let star = |rays: usize| {
+            let names = (1..=rays).map(|i| format!(" m{i}")).collect::<String>();
+            many(rays + 1, |i| if i == 0 { format!("softdep m0 post:{names}\n") } else { String::new() })
+        };
+        // The fortieth step ends the plan.
+        assert_eq!(steps(&star(PLAN_VISITED - 1), "m0"), Err(PlanError::Stopped));
+        let mut buf = vec![0; 1 << 16];
+        let mut writer = Writer::new(&mut buf);
+        writer.file(&star(PLAN_VISITED), &mut |_, _| {});
+        let planned = plan(Indexes::default(), writer.finish(), "m0", &mut |_| true);
+        assert_eq!(planned, Err(PlanError::TooMany));
+        let aliases = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
+        assert_eq!(steps(&aliases, "x"), Err(PlanError::Index(IndexError::TooManyMatches)));
+    }
+}
