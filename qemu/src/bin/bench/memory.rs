@@ -31,7 +31,7 @@ const SUBJECTS: [Subject; 3] = [
     Subject {
         name: "riscv64",
         board: "qemu-riscv64",
-        modules: &["nls_cp950", "udf", "batman-adv", "cifs"],
+        modules: &["nls_cp950", "udf", "reiserfs", "cifs"],
         memory: "256",
     },
 ];
