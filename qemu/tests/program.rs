@@ -113,8 +113,9 @@ fn a_dry_run_opens_and_reads_and_prints() {
         )
     );
     let expected = ["getpid", "openat", "read", "pread64", "close", "write", "exit_group"];
-    let surprise: Vec<_> = names(&calls).into_iter().filter(|name| !expected.contains(name)).collect();
-    assert!(surprise.is_empty(), "{surprise:?}");
+    let others: Vec<_> = names(&calls).into_iter().filter(|name| !expected.contains(name)).collect();
+    // Memory for lines, and for the parameters of the one module that has any.
+    assert_eq!(others, ["mmap", "mmap", "munmap", "munmap"]);
 }
 
 #[test]
