@@ -46,6 +46,12 @@ pub struct Plan<'b> {
 }
 
 impl<'b> Plan<'b> {
+    /// What a line of `modules.dep` says (modules.dep(5)); one without a `:` is a path alone.
+    pub fn of_line(line: &'b str) -> Self {
+        let (target, dependencies) = text::split_once(line, b':').unwrap_or((line, ""));
+        Plan { target, dependencies }
+    }
+
     /// The files that the target needs, in the order to load them.
     pub fn dependencies(self) -> impl Iterator<Item = &'b str> {
         let mut rest = self.dependencies.trim_ascii();
@@ -178,10 +184,7 @@ pub fn name<'b, K: Kernel>(
         Ok(resolved.is_some())
     })?;
     match resolved {
-        Some(Found::Line) => {
-            let (target, dependencies) = text::split_once(buf, b':').unwrap_or((buf, ""));
-            Ok(Resolved::Files(Plan { target, dependencies }))
-        }
+        Some(Found::Line) => Ok(Resolved::Files(Plan::of_line(buf))),
         Some(Found::Builtin) => Ok(Resolved::Builtin),
         None => Err(ResolveError::NotFound { indexed }),
     }
@@ -243,8 +246,7 @@ fn index_line<K: Kernel>(
             Err(LineError::TooLong) => return Err(ResolveError::LongLine),
             Err(LineError::Read(errno)) => return Err(ResolveError::Index(errno)),
         };
-        let path = text::split_once(line, b':').map_or(line, |(path, _)| path);
-        if name::of(path) == name {
+        if name::of(Plan::of_line(line).target) == name {
             buf.clear();
             buf.push_str(line).map_err(|_| ResolveError::LongLine)?;
             return Ok(Lookup::Found);

@@ -2,8 +2,9 @@
 //!
 //! Nothing is collected: each module is handed out when its turn has come, since what decides on it is known by then.
 
-use core::fmt;
+use core::fmt::{self, Write};
 
+use super::Plan;
 use super::config::{Config, When};
 use super::index::{Index, IndexError, Matches, normalize_alias};
 use crate::limits::{INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
@@ -130,7 +131,9 @@ pub fn plan<'m>(indexes: Indexes<'m>, config: Config<'m>, name: &'m str, each: E
         if module.alias.is_some() && config.is_blacklisted(&normal(module.name)) {
             continue;
         }
-        let mut walk = Walk { resolver, target: module, visited: heapless::Vec::new(), each: &mut *each };
+        let target_files = resolver.files(&normal(module.name))?;
+        let visited = heapless::Vec::new();
+        let mut walk = Walk { resolver, target: module, target_files, visited, each: &mut *each };
         walk.probe(module, PLAN_DEPTH)?;
     }
     Ok(())
@@ -148,9 +151,7 @@ type NormalName = heapless::String<INDEX_KEY_BYTES>;
 /// The name as the kernel and the indexes write it.
 fn normal(name: &str) -> NormalName {
     let mut normal = NormalName::new();
-    for c in name.chars() {
-        let _ = normal.push(if c == '-' { '_' } else { c });
-    }
+    let _ = write!(normal, "{}", Name(name));
     normal
 }
 
@@ -164,9 +165,9 @@ impl<'m> Resolver<'m> {
             add(&mut found, Module::by_alias(name, pattern))?;
         }
         if found.is_empty()
-            && let Some(line) = self.dep_line(&alias)?
+            && let Some(files) = self.files(&alias)?
         {
-            add(&mut found, Module::named(file_of(line)))?;
+            add(&mut found, Module::named(name::of(files.target()).0))?;
         }
         if found.is_empty() && alias.starts_with("symbol:") {
             self.add_matches(&mut found, self.indexes.symbols, &alias, asked)?;
@@ -197,44 +198,37 @@ impl<'m> Resolver<'m> {
         names.into_iter().try_for_each(|name| add(found, Module::by_alias(name, asked)))
     }
 
-    /// The module's line in `modules.dep`, if it is one that was built as a file.
-    fn dep_line(&self, name: &str) -> Result<Option<&'m str>, PlanError> {
+    /// The files of the module with this [`normal`] name, if it is one that was built as a file.
+    fn files(&self, name: &str) -> Result<Option<Plan<'m>>, PlanError> {
         match self.indexes.dep {
-            Some(dep) if !name.contains(':') => Ok(dep.find(&normal(name))?),
+            Some(dep) if !name.contains(':') => Ok(dep.find(name)?.map(Plan::of_line)),
             _ => Ok(None),
         }
     }
 
+    /// Whether the module with this [`normal`] name is part of the kernel.
     fn is_builtin(&self, name: &str) -> Result<bool, PlanError> {
         Ok(match self.indexes.builtin {
-            Some(builtin) => builtin.find(&normal(name))?.is_some(),
+            Some(builtin) => builtin.find(name)?.is_some(),
             None => false,
         })
     }
+}
 
-    /// What the module needs, in the order to load it.
-    fn dependencies(&self, module: Module) -> Result<impl Iterator<Item = Module<'m>> + use<'m>, PlanError> {
-        let line = self.dep_line(module.name)?.unwrap_or_default();
-        let needed = text::split_once(line, b':').map_or("", |(_, needed)| needed);
-        // What is needed first stands last.
-        let files = needed.split_ascii_whitespace().rev();
-        Ok(files.map(|file| Module::named(name::of(file).0)))
-    }
+/// The modules that one with these files needs, in the order to load them.
+fn needed<'m>(files: Option<Plan<'m>>) -> impl Iterator<Item = Module<'m>> {
+    files.into_iter().flat_map(Plan::dependencies).map(|file| Module::named(name::of(file).0))
 }
 
 fn add<'m>(found: &mut Modules<'m>, module: Module<'m>) -> Result<(), PlanError> {
     found.push(module).map_err(|_| PlanError::Index(IndexError::TooManyMatches))
 }
 
-/// The module of a line in `modules.dep`.
-fn file_of(line: &str) -> &str {
-    name::of(text::split_once(line, b':').map_or(line, |(path, _)| path)).0
-}
-
 /// One plan in the making.
 struct Walk<'e, 'm> {
     resolver: Resolver<'m>,
     target: Module<'m>,
+    target_files: Option<Plan<'m>>,
     /// The modules whose dependencies are done, or being done: a circle of soft dependencies ends here.
     visited: heapless::Vec<Module<'m>, PLAN_VISITED>,
     each: Each<'e, 'm>,
@@ -248,7 +242,7 @@ impl<'m> Walk<'_, 'm> {
         }
         self.visited.push(module).map_err(|_| PlanError::TooMany)?;
         let depth = depth.checked_sub(1).ok_or(PlanError::TooDeep)?;
-        for needed in self.resolver.dependencies(module)? {
+        for needed in needed(self.resolver.files(&normal(module.name))?) {
             self.with_softdeps(needed, depth)?;
         }
         self.with_softdeps(module, depth)
@@ -256,40 +250,43 @@ impl<'m> Walk<'_, 'm> {
 
     /// The module between its soft dependencies.
     fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
-        let config = self.resolver.config;
+        let Resolver { config, .. } = self.resolver;
         let name = normal(module.name);
-        let mut has_softdeps = false;
-        for when in [When::Before, When::After] {
-            for asked in config.softdeps(&name, when) {
-                // A soft dependency that does not exist is none.
-                has_softdeps |= self.resolver.lookup(asked).is_ok_and(|found| !found.is_empty());
-            }
-        }
-        self.softdeps(&name, When::Before, depth)?;
+        let has_before = self.softdeps(&name, When::Before, depth)?;
+        let has_softdeps =
+            has_before || config.softdeps(&name, When::After).any(|asked| !self.softdep(asked).is_empty());
         self.step(module, &name, has_softdeps)?;
-        self.softdeps(&name, When::After, depth)
+        self.softdeps(&name, When::After, depth).map(drop)
     }
 
-    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<(), PlanError> {
+    /// What a soft dependency stands for; one that does not exist is none.
+    fn softdep(&self, asked: &'m str) -> Modules<'m> {
+        self.resolver.lookup(asked).unwrap_or_default()
+    }
+
+    /// What the soft dependencies of the module `name` need, and they themselves: whether there are any.
+    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<bool, PlanError> {
+        let mut has_any = false;
         for asked in self.resolver.config.softdeps(name, when) {
-            for module in self.resolver.lookup(asked).unwrap_or_default() {
+            for module in self.softdep(asked) {
+                has_any = true;
                 self.probe(module, depth)?;
             }
         }
-        Ok(())
+        Ok(has_any)
     }
 
     /// Hands out a module. Its soft dependencies stand in for a command, as they were once declared by such.
     fn step(&mut self, module: Module<'m>, name: &str, has_softdeps: bool) -> Result<(), PlanError> {
         let command = module.command.or_else(|| self.resolver.config.install(name)).filter(|_| !has_softdeps);
-        let action = match (command, self.resolver.dep_line(name)?) {
+        let action = match (command, self.resolver.files(name)?) {
             (Some(command), _) => Action::Run(command),
-            (None, Some(line)) => Action::Load(text::split_once(line, b':').map_or(line, |(path, _)| path)),
+            (None, Some(files)) => Action::Load(files.target()),
             (None, None) if self.resolver.is_builtin(name)? => Action::Builtin,
             (None, None) => Action::Absent,
         };
-        let is_required = is_same(&module, &self.target)
-            || self.resolver.dependencies(self.target)?.any(|needed| is_same(&needed, &module));
+        let is_required =
+            is_same(&module, &self.target) || needed(self.target_files).any(|needed| is_same(&needed, &module));
         if (self.each)(Step { module, action, is_required }) { Ok(()) } else { Err(PlanError::Stopped) }
     }
 }
@@ -302,7 +299,6 @@ fn is_same(a: &Module, b: &Module) -> bool {
 mod tests {
     use super::*;
     use crate::resolve::config::Writer;
-    use std::fmt::Write;
 
     /// What is done for `name` by configuration alone; whatever is needed of indexes is held to kmod's in mkmodest's tests.
     fn steps(config: &str, name: &str) -> Result<Vec<String>, PlanError> {
