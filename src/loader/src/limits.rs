@@ -64,5 +64,6 @@ pub const ALIAS_MATCHES: usize = 32;
 /// `modules.softdep` of Debian has some fifty; a plan follows a few of them.
 pub const PLAN_VISITED: usize = 128;
 
-/// Soft dependencies within one another, each of which takes some KB of stack.
-pub const PLAN_DEPTH: usize = 16;
+/// Soft dependencies within one another, each of which takes some KB of stack, when it is that deep. Distributions go a few deep;
+/// trees of seven modules made at random, all in circles by their aliases, have gone seventeen.
+pub const PLAN_DEPTH: usize = 32;
