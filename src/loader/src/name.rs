@@ -27,6 +27,13 @@ pub fn of(path: &str) -> Name<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a>(pub &'a str);
 
+impl Name<'_> {
+    /// Whether this is the name as the kernel writes it; `text` with a `-` is none.
+    pub fn is_written(self, text: &str) -> bool {
+        self.0.bytes().map(fold).eq(text.bytes())
+    }
+}
+
 fn fold(b: u8) -> u8 {
     if b == b'-' { b'_' } else { b }
 }
@@ -62,5 +69,6 @@ mod tests {
         assert_eq!(strip_ko("a.xz"), None);
         assert!(Name("snd-hda_intel") == Name("snd_hda-intel"));
         assert!(Name("a") != Name("ab"));
+        assert!(Name("snd-a").is_written("snd_a") && !Name("snd-a").is_written("snd-a"));
     }
 }

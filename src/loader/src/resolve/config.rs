@@ -3,7 +3,6 @@
 //! Each command is one line there, its module's name with `_` for `-`, wrapped lines joined: a question is one pass over the text.
 //! A bad line is told and left out, as kmod does it (libkmod-config.c).
 
-use crate::name::Name;
 use crate::text;
 
 use super::index::matches_pattern;
@@ -272,14 +271,10 @@ impl<'c> Config<'c> {
         self.commands("blacklist").any(|command| command.module == name)
     }
 
-    /// The parameters of each `options` for the module, by its name or the alias that it was asked for by, in order.
-    pub fn options(self, name: Name<'c>, alias: Option<&'c str>) -> impl Iterator<Item = &'c str> {
-        // Brackets in an alias keep their `-`, which only an alias with other brackets could tell.
-        let is_it = move |command: &Command| {
-            let module = Name(command.module);
-            module == name || alias.is_some_and(|alias| module == Name(alias))
-        };
-        self.commands("options").filter(is_it).map(|command| command.rest).filter(|rest| !rest.is_empty())
+    /// The parameters of each `options` for a module by one of the names that `is_it` knows, in order.
+    pub fn options(self, is_it: impl Fn(&str) -> bool) -> impl Iterator<Item = &'c str> {
+        let found = self.commands("options").filter(move |command| is_it(command.module));
+        found.map(|command| command.rest).filter(|rest| !rest.is_empty())
     }
 
     /// The first `install` for the module.
@@ -362,8 +357,8 @@ mod tests {
         let line =
             "quiet m-n.a m_n.b=\"1 2\" \"m.c=3 4\" m.d.e=5 m\"x\".f=6 modprobe.blacklist=p,q-r root=/dev/a.b -- m.g=7";
         let (config, _) = written(&mut buf, "options m_n z=9\n", line);
-        let options = |name| config.options(Name(name), None).collect::<Vec<_>>();
-        assert_eq!(options("m-n"), ["z=9", "a", "b=\"1 2\""]);
+        let options = |name| config.options(|text| text == name).collect::<Vec<_>>();
+        assert_eq!(options("m_n"), ["z=9", "a", "b=\"1 2\""]);
         assert_eq!(options("m"), ["c=\"3 4\"", "g=7"]);
         assert_eq!(["p", "q_r", "q-r"].map(|name| config.is_blacklisted(name)), [true, false, true]);
     }

@@ -45,6 +45,25 @@ impl<'m> Module<'m> {
     fn by_alias(name: &'m str, alias: &'m str) -> Module<'m> {
         Module { name, alias: Some(alias), command: None }
     }
+
+    /// Its name as the kernel writes it; what an alias stands for is taken as it is.
+    fn written(&self) -> NormalName {
+        let mut written = NormalName::new();
+        let _ = match self.alias {
+            Some(_) => written.push_str(self.name).map_err(|_| fmt::Error),
+            None => write!(written, "{}", Name(self.name)),
+        };
+        written
+    }
+
+    /// Whether options for `text` are for it: by its name, or by the alias that it was asked for by.
+    fn has_options_of(&self, text: &str) -> bool {
+        match self.alias {
+            // Brackets in an alias keep their `-`, which only an alias with other brackets could tell.
+            Some(alias) => text == self.name || Name(text) == Name(alias),
+            None => Name(self.name).is_written(text),
+        }
+    }
 }
 
 /// What to do for a module whose turn has come.
@@ -74,7 +93,8 @@ pub struct Step<'m> {
 impl<'m> Step<'m> {
     /// The parameters that the configuration has for it, to be joined by spaces.
     pub fn options(&self, config: Config<'m>) -> impl Iterator<Item = &'m str> {
-        config.options(Name(self.module.name), self.module.alias)
+        let module = self.module;
+        config.options(move |text| module.has_options_of(text))
     }
 }
 
@@ -128,10 +148,10 @@ pub fn plan<'m>(indexes: Indexes<'m>, config: Config<'m>, name: &'m str, each: E
     }
     for module in asked {
         // A module is not loaded by an alias if a blacklist names it.
-        if module.alias.is_some() && config.is_blacklisted(&normal(module.name)) {
+        if module.alias.is_some() && config.is_blacklisted(&module.written()) {
             continue;
         }
-        let target_files = resolver.files(&normal(module.name))?;
+        let target_files = resolver.files(&module.written())?;
         let visited = heapless::Vec::new();
         let mut walk = Walk { resolver, target: module, target_files, visited, each: &mut *each };
         walk.probe(module, PLAN_DEPTH)?;
@@ -147,13 +167,6 @@ struct Resolver<'m> {
 
 type Modules<'m> = heapless::Vec<Module<'m>, { crate::limits::ALIAS_MATCHES }>;
 type NormalName = heapless::String<INDEX_KEY_BYTES>;
-
-/// The name as the kernel and the indexes write it.
-fn normal(name: &str) -> NormalName {
-    let mut normal = NormalName::new();
-    let _ = write!(normal, "{}", Name(name));
-    normal
-}
 
 impl<'m> Resolver<'m> {
     /// The modules that a name or an alias stands for: what the first of these has that has any.
@@ -198,7 +211,7 @@ impl<'m> Resolver<'m> {
         names.into_iter().try_for_each(|name| add(found, Module::by_alias(name, asked)))
     }
 
-    /// The files of the module with this [`normal`] name, if it is one that was built as a file.
+    /// The files of the module with this name as the kernel writes it, if it is one that was built as a file.
     fn files(&self, name: &str) -> Result<Option<Plan<'m>>, PlanError> {
         match self.indexes.dep {
             Some(dep) if !name.contains(':') => Ok(dep.find(name)?.map(Plan::of_line)),
@@ -206,7 +219,7 @@ impl<'m> Resolver<'m> {
         }
     }
 
-    /// Whether the module with this [`normal`] name is part of the kernel.
+    /// Whether the module with this name as the kernel writes it is part of the kernel.
     fn is_builtin(&self, name: &str) -> Result<bool, PlanError> {
         Ok(match self.indexes.builtin {
             Some(builtin) => builtin.find(name)?.is_some(),
@@ -242,7 +255,7 @@ impl<'m> Walk<'_, 'm> {
         }
         self.visited.push(module).map_err(|_| PlanError::TooMany)?;
         let depth = depth.checked_sub(1).ok_or(PlanError::TooDeep)?;
-        for needed in needed(self.resolver.files(&normal(module.name))?) {
+        for needed in needed(self.resolver.files(&module.written())?) {
             self.with_softdeps(needed, depth)?;
         }
         self.with_softdeps(module, depth)
@@ -251,7 +264,7 @@ impl<'m> Walk<'_, 'm> {
     /// The module between its soft dependencies.
     fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
         let Resolver { config, .. } = self.resolver;
-        let name = normal(module.name);
+        let name = module.written();
         let has_before = self.softdeps(&name, When::Before, depth)?;
         let has_softdeps =
             has_before || config.softdeps(&name, When::After).any(|asked| !self.softdep(asked).is_empty());
