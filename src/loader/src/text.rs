@@ -59,14 +59,19 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = cut(self.line, self.at).1;
         let start = self.at + rest.bytes().position(|b| !b.is_ascii_whitespace())?;
-        let mut quoted = false;
-        let end = self.line.bytes().skip(start).position(|b| {
-            quoted ^= b == b'"';
-            b.is_ascii_whitespace() && !quoted
-        });
+        let end = end_of_word(self.line.bytes().skip(start), |b| b.is_ascii_whitespace());
         self.at = end.map_or(self.line.len(), |len| start + len);
         Some((start, cut(cut(self.line, self.at).0, start).1))
     }
+}
+
+/// Where the word that begins here ends: at the first space outside of double quotes, if there is one.
+pub fn end_of_word(mut bytes: impl Iterator<Item = u8>, is_space: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut quoted = false;
+    bytes.position(|b| {
+        quoted ^= b == b'"';
+        is_space(b) && !quoted
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::text;
 
-use super::index::matches_pattern;
+use super::index::{Brackets, matches_pattern};
 
 /// Commands of all files in their order, then those of the kernel command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,19 +65,14 @@ fn word(line: &str) -> Option<(&str, &str)> {
     Some((word, text::cut(rest, 1.min(rest.len())).1))
 }
 
-/// Puts `_` in place of `-` but for what is in brackets; `None` if those have no partner.
+/// Puts `_` in place of `-` as in aliases; `None` if that is none.
 fn underscores(name: &mut [u8]) -> Option<()> {
-    let mut in_brackets = false;
+    let mut brackets = Brackets::default();
     for byte in name {
-        match (*byte, in_brackets) {
-            (b'[', false) => in_brackets = true,
-            (b']', true) => in_brackets = false,
-            (b']', false) => return None,
-            (b'-', false) => *byte = b'_',
-            _ => {}
-        }
+        // What is not ASCII stays as it is.
+        *byte = brackets.underscore(char::from(*byte)).ok()? as u8;
     }
-    (!in_brackets).then_some(())
+    brackets.end().ok()
 }
 
 impl<'b> Writer<'b> {
@@ -241,13 +236,8 @@ fn quoted_word(line: &str) -> Option<(&str, bool, &str)> {
     let is_space = |b: u8| matches!(b, b' ' | b'\t'..=b'\r');
     let start = line.bytes().position(|b| !is_space(b))?;
     let line = text::cut(line, start).1;
-    let mut is_quoted = false;
-    let end = line.bytes().position(|b| {
-        is_quoted ^= b == b'"';
-        !is_quoted && is_space(b)
-    });
-    let (word, rest) = text::cut(line, end.unwrap_or(line.len()));
-    Some((word, end.is_some() || !is_quoted, rest))
+    let (word, rest) = text::cut(line, text::end_of_word(line.bytes(), is_space).unwrap_or(line.len()));
+    Some((word, word.bytes().filter(|b| *b == b'"').count() % 2 == 0, rest))
 }
 
 impl<'c> Config<'c> {
