@@ -181,7 +181,7 @@ impl Crc {
 #[cfg(test)]
 mod tests {
     use super::super::count;
-    use super::super::tests::sample;
+    use super::super::tests::{read_all, sample};
     use super::*;
     use crate::kernel::fake::Fake;
     use proptest::prelude::*;
@@ -197,24 +197,12 @@ mod tests {
     fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
         let fake = Fake::default().with_file("/f", bytes);
         let file = fake.open(c"/f").unwrap();
-        let mut window = [0; WINDOW_BYTES];
-        let mut gzip = Gzip::new(&fake, &file, &mut window);
-        let mut all = Vec::new();
-        loop {
-            let mut out = vec![0; piece];
-            let n = gzip.read(&mut out)?;
-            all.extend_from_slice(&out[..n]);
-            if n < piece {
-                let len = all.len() as u64;
-                assert_eq!(count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len), Ok(len));
-                let too_large = if len == 0 { Ok(0) } else { Err(DecodeError::TooLarge) };
-                assert_eq!(
-                    count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len.saturating_sub(1)),
-                    too_large
-                );
-                return Ok(all);
-            }
-        }
+        let all = read_all(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), piece)?;
+        let len = all.len() as u64;
+        assert_eq!(count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len), Ok(len));
+        let too_large = if len == 0 { Ok(0) } else { Err(DecodeError::TooLarge) };
+        assert_eq!(count(&mut Gzip::new(&fake, &file, &mut [0; WINDOW_BYTES]), len.saturating_sub(1)), too_large);
+        Ok(all)
     }
 
     #[test]

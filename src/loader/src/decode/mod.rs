@@ -211,6 +211,21 @@ impl<'k, K: Kernel> Input<'k, K> {
 
 #[cfg(all(test, any(feature = "gzip", feature = "xz", feature = "zstd")))]
 pub(crate) mod tests {
+    use super::{DecodeError, Source};
+
+    /// The image, read in pieces of so many bytes to its end.
+    pub(crate) fn read_all(source: &mut dyn Source, piece: usize) -> Result<Vec<u8>, DecodeError> {
+        let (mut all, mut out) = (Vec::new(), vec![0; piece]);
+        loop {
+            let n = source.read(&mut out)?;
+            all.extend_from_slice(&out[..n]);
+            if n < piece {
+                assert_eq!(source.finish(), Ok(()));
+                return Ok(all);
+            }
+        }
+    }
+
     /// Bytes that compress as code does: somewhat.
     pub(crate) fn sample(len: usize) -> Vec<u8> {
         let mut state = 1u32;

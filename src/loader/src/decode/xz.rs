@@ -189,7 +189,7 @@ fn number<K: Kernel>(input: &mut Input<K>) -> Result<u64, DecodeError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::tests::sample;
+    use super::super::tests::{read_all, sample};
     use super::*;
     use crate::kernel::fake::Fake;
     use lzma_rust2::filter::FilterType;
@@ -218,18 +218,9 @@ pub(crate) mod tests {
         let fake = Fake::default().with_file("/f", bytes);
         let file = fake.open(c"/f").unwrap();
         let mut dictionary = vec![0xaa; dictionary_bytes(&fake, &file)? as usize];
-        let mut xz = Xz::new(&fake, &file, &mut dictionary);
-        let mut all = Vec::new();
-        loop {
-            let mut out = vec![0; piece];
-            let n = xz.read(&mut out)?;
-            all.extend_from_slice(&out[..n]);
-            if n < piece {
-                assert_eq!(xz.finish(), Ok(()));
-                assert_eq!(image_bytes(&fake, &file, bytes.len() as u64), Ok(all.len() as u64));
-                return Ok(all);
-            }
-        }
+        let all = read_all(&mut Xz::new(&fake, &file, &mut dictionary), piece)?;
+        assert_eq!(image_bytes(&fake, &file, bytes.len() as u64), Ok(all.len() as u64));
+        Ok(all)
     }
 
     #[test]

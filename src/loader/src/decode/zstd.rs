@@ -1028,7 +1028,7 @@ fn little(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::tests::sample;
+    use super::super::tests::{read_all, sample};
     use super::*;
     use crate::kernel::fake::Fake;
     use proptest::prelude::*;
@@ -1076,19 +1076,10 @@ pub(crate) mod tests {
             return Err(DecodeError::TooLarge);
         }
         let mut memory = vec![0xaa; (window + input_bytes(window)) as usize];
-        let mut zstd = Zstd::new(&fake, &file, &mut memory);
-        let mut all = Vec::new();
-        loop {
-            let mut out = vec![0; piece];
-            let n = zstd.read(&mut out)?;
-            all.extend_from_slice(&out[..n]);
-            if n < piece {
-                assert_eq!(zstd.finish(), Ok(()));
-                let stated = image_bytes(&fake, &file).unwrap();
-                assert!([None, Some(all.len() as u64)].contains(&stated), "{stated:?}");
-                return Ok(all);
-            }
-        }
+        let all = read_all(&mut Zstd::new(&fake, &file, &mut memory), piece)?;
+        let stated = image_bytes(&fake, &file).unwrap();
+        assert!([None, Some(all.len() as u64)].contains(&stated), "{stated:?}");
+        Ok(all)
     }
 
     /// A frame with a window of 1 KiB, whose blocks are these.
