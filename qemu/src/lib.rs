@@ -147,6 +147,14 @@ impl Scenario {
         self
     }
 
+    /// Gives the machine this much memory, written as after QEMU's `-m`.
+    pub fn memory(mut self, size: &str) -> Self {
+        let args = &mut self.board.qemu.args;
+        let at = args.iter().position(|arg| arg == "-m").expect("a board whose memory can be chosen");
+        args[at + 1] = size.into();
+        self
+    }
+
     /// The image of a module of the kernel's tree, not compressed: its file's name begins with `NAME.ko`.
     pub fn module(&self, name: &str) -> Result<Vec<u8>> {
         codec::decode(&std::fs::read(module_file(&self.kernel, name)?)?)

@@ -23,10 +23,9 @@ fn peaks_stay_below(board: &str, format: Format, most_kib: u32) {
     let names = ["modest_params", "modest_big"];
     let file = |name| format!("/m/{name}.ko{}", format.ending());
     let entries = names.map(|name| file(name) + "\n").concat();
-    let mut scenario = Scenario::with_manifest(board, None, &format!("{entries}@exec /none\n")).unwrap();
+    let scenario = Scenario::with_manifest(board, None, &format!("{entries}@exec /none\n")).unwrap();
     // More than the board has, so that nothing is left out for lack of memory.
-    let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "16").unwrap();
-    *memory = "64".into();
+    let mut scenario = scenario.memory("64");
     if format == Format::Zstd {
         scenario.options.init = scenario.options.init.with_file_name("modest-gzip,stream,xz,zstd");
     }
@@ -110,9 +109,7 @@ fn the_loaders_memory_does_not_grow_with_the_module_on_aarch64() {
 #[test]
 fn a_lack_of_memory_is_told_and_pid_1_outlives_it() {
     for format in [Format::Plain, Format::Gzip] {
-        let mut scenario = Scenario::big("small", format, Loader::Modest("")).unwrap();
-        let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "16").unwrap();
-        *memory = "12".into();
+        let scenario = Scenario::big("small", format, Loader::Modest("")).unwrap().memory("12");
         let console = scenario.boot().unwrap().wait_for_end().unwrap();
         assert!(console.contains("invoked oom-killer"), "{console}");
         line(&console, "modest_big: ENOMEM: ").unwrap();

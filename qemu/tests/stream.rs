@@ -41,11 +41,9 @@ fn flipped_at(file: &[u8], at: usize) -> Vec<u8> {
 }
 
 fn all_load_by_stream(board: &str, format: Format) {
-    let mut scenario = Scenario::new(board, None).unwrap();
-    scenario.with_disk = false;
     // The image is in memory.
-    let memory = scenario.board.qemu.args.iter_mut().find(|arg| *arg == "256").unwrap();
-    *memory = "768".into();
+    let mut scenario = Scenario::new(board, None).unwrap().memory("768");
+    scenario.with_disk = false;
     // Each module is decoded twice and loaded twice, on an emulated processor.
     scenario.board.qemu.timeout_s = 600;
     if format == Format::Zstd {

@@ -76,11 +76,9 @@ pub fn main(names: &[String]) -> Result<()> {
 }
 
 fn measure(subject: &Subject) -> Result<String> {
-    let mut scenario = Scenario::new(subject.board, None)?;
+    let mut scenario = Scenario::new(subject.board, None)?.memory(subject.memory);
     scenario.with_disk = false;
     scenario.board.qemu.timeout_s = LIMIT_S;
-    let size = scenario.board.qemu.args.iter().position(|arg| arg == "-m").context("-m")?;
-    scenario.board.qemu.args[size + 1] = subject.memory.into();
     // What is set aside for devices counts as free, but is not given to the kernel itself.
     scenario = scenario.append("cma=0 quiet loglevel=1");
 
