@@ -162,17 +162,18 @@ fn as_a_hook_of_another_init() {
         echo HOOK-END\n$B sleep 1000\n";
     let scenario = Scenario::with_manifest(BOARD, None, "").unwrap();
     let (crc16, dummy) = (scenario.module("crc16").unwrap(), scenario.module("dummy").unwrap());
-    let modest = std::fs::read(&scenario.options.init).unwrap();
-    let mut scenario = scenario
+    let modest = scenario.options.init.clone();
+    let scenario = scenario
         .file("/m/crc16.ko", crc16)
         .file("/m/dummy.ko", dummy)
         .file("/my", "/m/crc16.ko\n@exec /never\n")
         .file("/bad", "@nonsense\n")
         .file("/stop", "@on-error exec /never\n/none.ko\n/never.ko\n")
+        .program("/modest", &modest)
+        .unwrap()
         .script("/first", init)
         .unwrap()
         .append("rdinit=/first");
-    scenario.options.extra.push(mkmodest::image::Extra { path: "/modest".into(), mode: 0o755, bytes: modest });
     let console = scenario.boot().unwrap().wait_for("HOOK-END").unwrap();
     line(&console, "crc16: would load by finit, plain: /m/crc16.ko").unwrap();
     line(&console, "crc16: loaded by finit").unwrap();

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_SYMTAB};
 use elf::endian::AnyEndian;
-use mkmodest::image::{self, Extra};
-use mkmodest::kernel::Kernel;
+use mkmodest::image;
+use mkmodest::kernel::{Kernel, cache};
 use modest_loader::image::Format;
 use modest_loader::load::LoadPath;
 use modest_qemu::{Scenario, modest};
@@ -98,9 +98,9 @@ fn measure(subject: &Subject) -> Result<String> {
     scenario = peers(scenario)?;
     // Next to the default build, which others may use.
     let built = |name| modest(scenario.board.arch.target()).with_file_name(name);
-    let tool = std::fs::read(built("modest-bench"))?;
+    let tool = built("modest-bench");
     scenario.options.init = built("modest-measured");
-    scenario.options.extra.push(Extra { path: "/bin/bench".into(), mode: 0o755, bytes: tool });
+    scenario = scenario.program("/bin/bench", &tool)?;
     dependencies(&mut scenario, subject)?;
     let scenario = scenario.script("/next", &script(&modules, &files, &ways))?;
     let mut guest = scenario.boot()?;
@@ -202,16 +202,11 @@ fn ways(modules: &[Module], files: &[File]) -> Vec<Way> {
 
 /// Adds kmod with its libraries. busybox comes with the script.
 fn peers(mut scenario: Scenario) -> Result<Scenario> {
-    let dir = scenario.kernel.dir.join("../../peers").join(format!("trixie-{}", scenario.board.arch.debian()));
-    let mut add = |path: String, file: &Path| -> Result<()> {
-        let bytes = std::fs::read(file).with_context(|| format!("{}: scripts/peers provides it", file.display()))?;
-        scenario.options.extra.push(Extra { path, mode: 0o755, bytes });
-        Ok(())
-    };
-    add("/kmod/insmod".into(), &dir.join("insmod"))?;
+    let dir = cache()?.join("peers").join(format!("trixie-{}", scenario.board.arch.debian()));
+    scenario = scenario.program("/kmod/insmod", &dir.join("insmod")).context("scripts/peers provides it")?;
     for library in std::fs::read_dir(dir.join("lib"))? {
         let library = library?;
-        add(format!("/lib/{}", library.file_name().to_string_lossy()), &library.path())?;
+        scenario = scenario.program(&format!("/lib/{}", library.file_name().to_string_lossy()), &library.path())?;
     }
     Ok(scenario)
 }
