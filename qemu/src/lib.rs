@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use mkmodest::board::{Board, Layout};
 use mkmodest::guest::{self, Guest};
 use mkmodest::image::{self, Extra, Options};
-use mkmodest::kernel::Kernel;
+use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::{codec, disk};
 use modest_loader::image::Format;
 
@@ -157,7 +157,8 @@ impl Scenario {
 
     /// The image of a module of the kernel's tree, not compressed: its file's name begins with `NAME.ko`.
     pub fn module(&self, name: &str) -> Result<Vec<u8>> {
-        codec::decode(&std::fs::read(module_file(&self.kernel, name)?)?)
+        let tree = &self.kernel.tree;
+        codec::decode(&std::fs::read(tree.dir.join(module_file(tree, name)?))?)
     }
 
     /// Starts it.
@@ -201,13 +202,23 @@ impl Running {
     }
 }
 
-/// The file of a module of a kernel's tree: its name begins with `NAME.ko`.
-pub fn module_file(kernel: &Kernel, name: &str) -> Result<PathBuf> {
-    let dir = &kernel.tree.dir;
-    let index = std::fs::read_to_string(dir.join("modules.dep"))?;
-    let is_it = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}.ko")));
-    let path = index.lines().filter_map(|line| line.split(':').next()).find(is_it);
-    Ok(dir.join(path.with_context(|| format!("no module {name} in {}", dir.display()))?))
+/// The files of all modules of a kernel's tree, by their paths in it.
+pub fn module_files(tree: &Tree) -> Result<Vec<String>> {
+    let index = std::fs::read_to_string(tree.dir.join("modules.dep"))?;
+    Ok(index.lines().filter_map(|line| Some(line.split(':').next()?.to_string())).collect())
+}
+
+/// The one of a module: its name begins with `NAME.ko`.
+pub fn module_file(tree: &Tree, name: &str) -> Result<String> {
+    let is_it = |path: &String| path.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}.ko")));
+    let file = module_files(tree)?.into_iter().find(is_it);
+    file.with_context(|| format!("no module {name} in {}", tree.dir.display()))
+}
+
+/// The names of the modules of a kernel's tree that are in one of these folders.
+pub fn modules_in(tree: &Tree, folders: &[&str]) -> Result<Vec<String>> {
+    let files = module_files(tree)?.into_iter().filter(|file| folders.iter().any(|folder| file.contains(folder)));
+    Ok(files.filter_map(|file| Some(file.rsplit('/').next()?.split(".ko").next()?.to_string())).collect())
 }
 
 /// `bytes` in gzip.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use mkmodest::{codec, image};
 use modest_loader::image::Format;
-use modest_qemu::{Scenario, gzip, line};
+use modest_qemu::{Scenario, gzip, line, modules_in};
 
 /// At least this many modules of each tree, in each format.
 const MODULES: usize = 200;
@@ -28,10 +28,7 @@ const COMPARE: &str = "seen() { for m in /sys/module/*/initstate; do m=${m%/init
 /// Real modules that register themselves and are idle then: character sets, and drivers of chips that no guest has.
 fn idle_modules(scenario: &Scenario) -> Vec<String> {
     let folders = ["fs/nls/", "drivers/media/tuners/", "drivers/media/dvb-frontends/", "sound/soc/codecs/"];
-    let index = std::fs::read_to_string(scenario.kernel.tree.dir.join("modules.dep")).unwrap();
-    let paths = index.lines().filter_map(|line| line.split(':').next());
-    let idle = paths.filter(|path| folders.iter().any(|folder| path.contains(folder)));
-    idle.filter_map(|path| Some(path.rsplit('/').next()?.split(".ko").next()?.to_string())).take(MODULES).collect()
+    modules_in(&scenario.kernel.tree, &folders).unwrap().into_iter().take(MODULES).collect()
 }
 
 fn flipped_at(file: &[u8], at: usize) -> Vec<u8> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use elf::ElfBytes;
 use elf::abi::{
@@ -15,7 +14,7 @@ use mkmodest::codec;
 use mkmodest::disk::MARKER;
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::strip::{Strip, strip};
-use modest_qemu::{Scenario, boards, line, project, unsigned};
+use modest_qemu::{Scenario, boards, line, module_file, module_files, project, unsigned};
 
 /// How many modules of each tree are looked at.
 const SAMPLE: usize = 120;
@@ -133,8 +132,7 @@ fn linked(image: &[u8]) -> Linked<'_> {
 
 /// Checks every `nth` module of a tree, of which there are so many, against what it is when stripped, and tells the sum.
 fn check(tree: &Tree, count: Option<usize>) {
-    let index = fs::read_to_string(tree.dir.join("modules.dep")).unwrap();
-    let mut files: Vec<_> = index.lines().filter_map(|line| line.split(':').next()).collect();
+    let mut files = module_files(tree).unwrap();
     files.sort();
     // Small kernels have fewer.
     let step = count.map_or(1, |count| (files.len() / count).max(1));
@@ -206,7 +204,7 @@ fn boots_stripped(kernel: &str) {
         fs::write(tree.join(index), text.replace(".ko.xz", ".ko")).unwrap();
     }
     for name in ["virtio_mmio", "virtio_blk", "crc32c_generic", "ext4", "jbd2", "mbcache", "crc16"] {
-        let file = file_of(from, name);
+        let file = module_file(&scenario.kernel.tree, name).unwrap();
         let file = tree.join(file.strip_suffix(".xz").unwrap_or(&file));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, unsigned(&scenario.module(name).unwrap())).unwrap();
@@ -226,11 +224,4 @@ fn stripped_modules_boot() {
 #[test]
 fn stripped_modules_boot_debian12() {
     boots_stripped("debian12");
-}
-
-/// The path of a module in its tree.
-fn file_of(tree: &Path, name: &str) -> String {
-    let index = fs::read_to_string(tree.join("modules.dep")).unwrap();
-    let is_it = |path: &&str| path.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}.ko")));
-    index.lines().filter_map(|line| line.split(':').next()).find(is_it).unwrap().to_string()
 }

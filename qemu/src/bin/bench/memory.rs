@@ -122,7 +122,7 @@ fn files(subject: &Subject, kernel: &Kernel) -> Result<(Vec<Module>, Vec<File>)>
     let (mut modules, mut files) = (Vec::new(), Vec::new());
     let tmp = tempfile::tempdir()?;
     for (module, name) in subject.modules.iter().enumerate() {
-        let path = modest_qemu::module_file(kernel, name)?;
+        let path = kernel.tree.dir.join(modest_qemu::module_file(&kernel.tree, name)?);
         let packaged = std::fs::read(&path)?;
         ensure!(Format::of(&packaged) == Format::Xz, "{}: expected xz", path.display());
         let image = mkmodest::codec::decode(&packaged)?;
