@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mkmodest::board::{Board, Layout};
 use mkmodest::guest::{self, Guest};
-use mkmodest::image::{self, Extra, Options};
+use mkmodest::image::{self, Extra, Image, Options};
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::{codec, disk};
 use modest_loader::image::Format;
@@ -161,12 +161,16 @@ impl Scenario {
         codec::decode(&std::fs::read(tree.dir.join(module_file(tree, name)?))?)
     }
 
+    /// Makes the image to boot with.
+    pub fn image(&self) -> Result<Image> {
+        image::build(&self.board, &self.kernel.spec, &self.kernel.tree, &self.options)
+    }
+
     /// Starts it.
     pub fn boot(&self) -> Result<Running> {
         let files = tempfile::tempdir()?;
         let initramfs = files.path().join("initramfs");
-        let image = image::build(&self.board, &self.kernel.spec, &self.kernel.tree, &self.options)?;
-        std::fs::write(&initramfs, &image.bytes)?;
+        std::fs::write(&initramfs, self.image()?.bytes)?;
         let qemu = &self.board.qemu;
         let disk = files.path().join("disk");
         let with_disk = self.with_disk && qemu.disk != Layout::None;

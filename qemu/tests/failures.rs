@@ -119,13 +119,12 @@ fn five_hundred_entries() {
     let names = format!("crc32c_generic\n{}", modules_in(&scenario.kernel.tree, &folders).unwrap().join("\n"));
     scenario.options.manifest = Some(("names".into(), names.into()));
     scenario.with_disk = false;
-    let Scenario { board, kernel, options, .. } = &scenario;
-    let image = mkmodest::image::build(board, &kernel.spec, &kernel.tree, options).unwrap();
+    let image = scenario.image().unwrap();
     let files: Vec<_> = image.manifest.lines().filter(|line| line.starts_with("kernel/")).collect();
     let again = 500 - files.len();
     let entries = files.iter().chain(&files[..again]).map(|line| format!("{line}\n")).collect::<String>();
     assert_eq!(entries.lines().count(), 500);
-    let manifest = format!("@root /lib/modules/{}\n{entries}@exec /next\n", kernel.tree.release);
+    let manifest = format!("@root /lib/modules/{}\n{entries}@exec /next\n", scenario.kernel.tree.release);
     scenario.options.verbatim_manifest = Some(manifest.into());
     let scenario = scenario.script("/next", NEXT).unwrap();
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();

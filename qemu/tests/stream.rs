@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mkmodest::{codec, image};
+use mkmodest::codec;
 use modest_loader::image::Format;
 use modest_qemu::{Scenario, gzip, line, modules_in};
 
@@ -49,9 +49,8 @@ fn all_load_by_stream(board: &str, format: Format) {
     let names = idle_modules(&scenario);
     scenario.options.change.format = (format != Format::Xz).then_some(format);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
-    let Scenario { board, kernel, options, .. } = &scenario;
-    let built = image::build(board, &kernel.spec, &kernel.tree, options).unwrap();
-    let root = kernel.tree.target_dir();
+    let built = scenario.image().unwrap();
+    let root = scenario.kernel.tree.target_dir();
     let (mut flipped, mut streamed, mut plain) = (String::new(), String::new(), format!("@root {root}\n"));
     let mut files = Vec::new();
     for entry in built.manifest.lines().filter(|line| line.starts_with("kernel/")) {

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_SYMTAB};
 use elf::endian::AnyEndian;
-use mkmodest::image;
 use mkmodest::kernel::{Kernel, cache};
 use modest_loader::image::Format;
 use modest_loader::load::LoadPath;
@@ -217,12 +216,11 @@ fn dependencies(scenario: &mut Scenario, subject: &Subject) -> Result<()> {
     // libcrc32c asks for crc32c by name, which modules.dep does not tell.
     let names = format!("crc32c_generic\n{}", subject.modules.join("\n"));
     scenario.options.manifest = Some(("modules".into(), names.into()));
-    let Scenario { board, kernel, options, .. } = &*scenario;
-    let plan = image::build(board, &kernel.spec, &kernel.tree, options)?.manifest;
+    let plan = scenario.image()?.manifest;
     let needed: Vec<_> = plan.lines().filter_map(|line| line.split(' ').next()).collect();
     let needed = needed.into_iter().filter(|file| file.starts_with("kernel/") && !is_subject(file));
     let needed = needed.map(String::from).collect::<Vec<_>>().join("\n");
-    let manifest = format!("@root {}\n@unlink\n{needed}\n@exec /next\n", kernel.tree.target_dir());
+    let manifest = format!("@root {}\n@unlink\n{needed}\n@exec /next\n", scenario.kernel.tree.target_dir());
     scenario.options.manifest = Some(("dependencies".into(), needed.into()));
     scenario.options.verbatim_manifest = Some(manifest.into());
     Ok(())
