@@ -40,9 +40,14 @@ fn a_console_that_is_a_module_is_used_from_then_on() {
     line(&console, "stopped here").unwrap();
 }
 
-/// A first init that leaves /dev with the nodes it names, and becomes modest.
-fn dev_with(nodes: &str) -> String {
-    format!("B=/bin/busybox; $B mount -t tmpfs dev /dev; {nodes} exec /init\n")
+/// Boots with these nodes in /dev, by a first init that becomes modest, which loads a module and goes on with this script:
+/// the console until that text.
+fn console_with_dev(nodes: &str, next: &str, until: &str) -> String {
+    let first = format!("B=/bin/busybox; $B mount -t tmpfs dev /dev; {nodes} exec /init\n");
+    let scenario = Scenario::with_manifest(BOARD, None, "/m/crc16.ko\n@exec /next\n").unwrap();
+    let crc16 = scenario.module("crc16").unwrap();
+    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", next).unwrap().script("/first", &first).unwrap();
+    scenario.append("rdinit=/first").boot().unwrap().wait_for(until).unwrap()
 }
 
 /// Makes a console of its own to say that it is there.
@@ -51,41 +56,26 @@ const NEXT: &str =
 
 #[test]
 fn without_kmsg_the_console_has_it_all() {
-    let manifest = "/m/crc16.ko\n@exec /next\n";
-    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
-    let crc16 = scenario.module("crc16").unwrap();
-    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", NEXT).unwrap();
-    let scenario =
-        scenario.script("/first", &dev_with("$B mknod /dev/console c 5 1; $B mknod /dev/null c 1 3;")).unwrap();
-    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("DMESG-END").unwrap();
+    let nodes = "$B mknod /dev/console c 5 1; $B mknod /dev/null c 1 3;";
+    let console = console_with_dev(nodes, NEXT, "DMESG-END");
     line(&console, "crc16: loaded by finit").unwrap();
     assert!(!console.contains("] modest: crc16"), "{console}");
 }
 
 #[test]
 fn without_a_console_the_kernels_log_has_it_all() {
-    let manifest = "/m/crc16.ko\n@exec /next\n";
-    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
-    let crc16 = scenario.module("crc16").unwrap();
-    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", NEXT).unwrap();
     let nodes = "$B mknod /dev/kmsg c 1 11; $B mknod /dev/null c 1 3; exec 0<&- 1>&- 2>&-;";
-    let scenario = scenario.script("/first", &dev_with(nodes)).unwrap();
-    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("DMESG-END").unwrap();
+    let console = console_with_dev(nodes, NEXT, "DMESG-END");
     assert!(console.contains("] modest: crc16: loaded by finit"), "{console}");
     assert!(!console.lines().any(|line| line.starts_with("modest: ")), "{console}");
 }
 
 #[test]
 fn with_neither_it_goes_on_in_silence() {
-    let manifest = "/m/crc16.ko\n@exec /next\n";
-    let scenario = Scenario::with_manifest(BOARD, None, manifest).unwrap();
-    let crc16 = scenario.module("crc16").unwrap();
     let next =
         "B=/bin/busybox; $B mknod /c c 5 1; $B ls -1 /sys/module >/c; echo NEXT-INIT pid=$$ >/c; $B sleep 1000\n";
-    let scenario = scenario.file("/m/crc16.ko", crc16).script("/next", next).unwrap();
     let nodes = "$B mknod /dev/null c 1 3; exec 0<&- 1>&- 2>&-;";
-    let scenario = scenario.script("/first", &dev_with(nodes)).unwrap();
-    let console = scenario.append("rdinit=/first").boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    let console = console_with_dev(nodes, next, "NEXT-INIT pid=1");
     assert!(console.lines().any(|line| line == "crc16"), "{console}");
     assert!(!console.contains("modest: "), "{console}");
 }
