@@ -12,6 +12,7 @@ use modest_loader::image::Format;
 use crate::board::{Arch, Board, KernelSpec};
 use crate::codec::encode;
 use crate::kernel::Tree;
+use crate::modprobe::Database;
 use crate::module::{Change, ModuleFile, check_init};
 use crate::plan::{Plan, Source};
 use crate::strip::Refusal;
@@ -37,6 +38,8 @@ pub struct Options {
     pub manifest: Option<(String, Vec<u8>)>,
     /// The text to put in place of the resolved manifest, as it is.
     pub verbatim_manifest: Option<Vec<u8>>,
+    /// Folders with files of modprobe.d.
+    pub config: Vec<PathBuf>,
     /// Where the firmware is that modules ask for.
     pub firmware: Option<PathBuf>,
     /// Further files, which replace others of the same path.
@@ -63,6 +66,7 @@ impl Options {
             compress: Format::Plain,
             manifest: None,
             verbatim_manifest: None,
+            config: Vec::new(),
             firmware: None,
             extra: Vec::new(),
         }
@@ -100,12 +104,15 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
         Some((name, text)) => Source::manifest(board, name, text),
         None => Source::board(board, kernel),
     };
-    let mut plan = Plan::resolve(&source, tree)?;
+    let mut notes = Vec::new();
+    let config: Vec<_> = options.config.iter().map(PathBuf::as_path).collect();
+    let database = Database::read(&tree.dir, &config, "", &mut |line| notes.push(line))?;
+    let plan = Plan::resolve(&source, tree, &database)?;
     let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.change);
     let files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
     let comment = format!("{}, Linux {}", board.name, tree.release);
     let manifest = plan.manifest(&comment, tree, &files)?;
-    let mut notes = std::mem::take(&mut plan.notes);
+    notes.extend(plan.notes().map(String::from));
     for ModuleFile { file, other_release, not_stripped, .. } in &files {
         let note = |other| format!("{file} is built for Linux {other}, not {}: it will be refused", tree.release);
         notes.extend(other_release.as_ref().map(note));

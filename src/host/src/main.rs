@@ -17,6 +17,7 @@ use mkmodest::image::{self, Image, Options};
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::modprobe::Database;
 use mkmodest::module::Change;
+use mkmodest::plan::{Plan, Source};
 use mkmodest::strip::Strip;
 use modest_loader::image::Format;
 
@@ -116,6 +117,9 @@ struct How {
     /// Modules of another kernel: a folder with modules.dep, or with one lib/modules/VERSION
     #[arg(long, value_name = "DIR")]
     kernel_modules: Option<PathBuf>,
+    /// A folder with files of modprobe.d; of files of the same name the first counts
+    #[arg(long, value_name = "DIR")]
+    config: Vec<PathBuf>,
     /// Adds the firmware that modules name, as far as it is in this folder
     #[arg(long, value_name = "DIR")]
     firmware: Option<PathBuf>,
@@ -239,7 +243,7 @@ fn run(command: Cmd) -> Result<u8> {
                     print!("{}", database.show_depends(name)?);
                 }
             } else {
-                print!("{}", database.manifest(&tree.target_dir(), &names)?);
+                print!("{}", Plan::resolve(&Source::names(&names), &tree, &database)?.listing(&tree)?);
             }
             Ok(0)
         }
@@ -275,6 +279,7 @@ fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
         change: Change { format: how.modules_as.0, strip: how.strip },
         compress: how.compress,
         manifest: how.manifest.as_ref().map(named).transpose()?,
+        config: how.config.clone(),
         firmware: how.firmware.clone(),
         ..Options::new(how.init.clone().unwrap_or_else(|| image::default_init(board.arch)))
     };

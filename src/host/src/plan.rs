@@ -1,29 +1,31 @@
-//! From a board's modules, or a manifest's, to the files of an image in the order to load them, and to its manifest.
+//! From a board's modules, a manifest's or a list of names, to the files to load in order, and to the manifest that says so.
 //!
 //! Names are resolved by the target's own code. What the files hold does not matter here.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
 use modest_loader::manifest::{Entry, Line};
-use modest_loader::name;
-use modest_loader::resolve::{self, ResolveError, Resolved, Root};
-use modest_loader::sys::Linux;
+use modest_loader::name::{self, Name};
+use modest_loader::resolve::config::Config;
+use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
 
 use crate::board::{Board, KernelSpec};
 use crate::did_you_mean;
 use crate::kernel::Tree;
+use crate::modprobe::Database;
 use crate::module::ModuleFile;
 
 /// What is to be loaded, unresolved: the lines of a manifest, each with the place that it comes from.
 #[derive(Clone, Debug)]
 pub struct Source {
     lines: Vec<(String, Vec<u8>)>,
-    hand_over: String,
+    /// What comes last where no line hands over.
+    hand_over: Option<String>,
+    blacklists: Blacklists,
 }
 
 impl Source {
@@ -32,37 +34,45 @@ impl Source {
         let place = board.file.display().to_string();
         let modules =
             board.modules(kernel).iter().map(|module| (format!("{place}: modules"), module.line.clone().into()));
-        Source { lines: directives(board).chain(modules).collect(), hand_over: board.hand_over().into() }
+        Source::of_board(board, modules.collect())
     }
 
     /// What a manifest says, in place of the board's modules. The board's directives hold where it has none.
     pub fn manifest(board: &Board, name: &str, text: &[u8]) -> Source {
         let lines = text.split(|b| *b == b'\n').enumerate();
-        let lines = lines.map(|(i, line)| (format!("{name}:{}", i + 1), line.to_vec()));
-        Source { lines: directives(board).chain(lines).collect(), hand_over: board.hand_over().into() }
+        Source::of_board(board, lines.map(|(i, line)| (format!("{name}:{}", i + 1), line.to_vec())).collect())
     }
-}
 
-fn directives(board: &Board) -> impl Iterator<Item = (String, Vec<u8>)> {
-    board.directives().map(|line| (board.file.display().to_string(), line.into_bytes()))
+    fn of_board(board: &Board, lines: Vec<(String, Vec<u8>)>) -> Source {
+        let place = board.file.display().to_string();
+        let directives = board.directives().map(|line| (place.clone(), line.into_bytes()));
+        let lines = directives.chain(lines).collect();
+        Source { lines, hand_over: Some(board.hand_over().into()), blacklists: Blacklists::All }
+    }
+
+    /// These modules and aliases, as modprobe would be asked for them.
+    pub fn names(names: &[String]) -> Source {
+        let lines = names.iter().map(|name| (name.clone(), name.clone().into())).collect();
+        Source { lines, hand_over: None, blacklists: Blacklists::Aliases }
+    }
 }
 
 /// A resolved manifest, but for what only the files themselves tell.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     rows: Vec<Row>,
-    /// What a person might want to know.
-    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
 enum Row {
     Directive(String),
+    /// What a person might want to know.
+    Note(String),
     Module(Step),
 }
 
 /// One file to load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Its path below the tree.
     pub file: String,
@@ -70,13 +80,17 @@ pub struct Step {
     pub optional: bool,
     /// The load path to use.
     pub path: Option<LoadPath>,
-    /// Its parameters.
+    /// The alias of a device without which nothing needs it.
+    pub device: Option<String>,
+    /// Its parameters in modprobe.d.
+    pub options: String,
+    /// Its parameters in the entry, which come after those.
     pub params: String,
 }
 
 impl Plan {
-    /// Resolves what `source` says, with the modules of `tree`.
-    pub fn resolve(source: &Source, tree: &Tree) -> Result<Plan> {
+    /// Resolves what `source` says, with the modules of `tree` and what `database` says of them.
+    pub fn resolve(source: &Source, tree: &Tree, database: &Database) -> Result<Plan> {
         let mut plan = Plan::default();
         let mut hands_over = false;
         for (place, line) in &source.lines {
@@ -84,55 +98,85 @@ impl Plan {
             hands_over |= matches!(line, Line::Exec(_) | Line::SwitchRoot);
             match line {
                 Line::Empty => {}
-                Line::Entry(entry) => plan.entry(tree, &entry).with_context(|| place.clone())?,
-                Line::Root(_) => plan.notes.push(format!("{place}: {line}: left out, {} is used", tree.dir.display())),
+                Line::Entry(entry) => {
+                    plan.entry(tree, database, source.blacklists, &entry).with_context(|| place.clone())?;
+                }
+                Line::Root(_) => plan.note(format!("{place}: {line}: left out, {} is used", tree.dir.display())),
                 directive => plan.rows.push(Row::Directive(directive.to_string())),
             }
         }
         if !hands_over {
-            plan.rows.push(Row::Directive(source.hand_over.clone()));
+            plan.rows.extend(source.hand_over.clone().map(Row::Directive));
         }
         Ok(plan)
     }
 
-    fn entry(&mut self, tree: &Tree, entry: &Entry) -> Result<()> {
-        let root = modest_loader::path(&[tree.dir.as_os_str().as_bytes()]);
-        let root = root.with_context(|| format!("{}: over PATH_BYTES, {PATH_BYTES}", tree.dir.display()))?;
+    fn note(&mut self, note: String) {
+        self.rows.push(Row::Note(note));
+    }
+
+    fn entry(&mut self, tree: &Tree, database: &Database, blacklists: Blacklists, entry: &Entry) -> Result<()> {
         let in_tree = format!("{}/", tree.target_dir());
         let module = entry.module.strip_prefix(&in_tree).unwrap_or(entry.module);
         ensure!(!module.starts_with('/'), "{module} is not in {in_tree}; expected a name or a path below that");
-        let (mut folder, mut buf) = (modest_loader::Path::new(), resolve::Buffer::new());
-        match resolve::resolve(&Linux, &Root::Given(root), module, &mut folder, &mut buf) {
-            Ok(Resolved::Builtin) => {
-                let name = name::of(module);
+        let device = entry.device.map(String::from);
+        let step = Step { optional: entry.optional, device, ..Step::default() };
+        if module.contains('/') {
+            if !tree.dir.join(module).is_file() {
+                let known = indexed(tree, "modules.dep");
+                let near = did_you_mean(module, known.iter().map(|k| &**k));
+                bail!("no file {module} in {}{near}", tree.dir.display());
+            }
+            return self.add(Step { file: module.into(), path: entry.path, params: entry.params.into(), ..step });
+        }
+        let mut result = Ok(());
+        let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
+            if result.is_ok() {
+                result = self.planned(entry, &step, planned, config);
+            }
+            result.is_ok()
+        });
+        result?;
+        match planned {
+            Ok(()) => Ok(()),
+            Err(PlanError::NotFound) => {
+                let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| indexed(tree, index));
+                let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
+                let near = did_you_mean(&name::of(module).to_string(), names.iter().map(String::as_str));
+                bail!("{module}: {} in {}{near}", PlanError::NotFound, tree.dir.display());
+            }
+            Err(error) => bail!("{module}: {error}, in {}", tree.dir.display()),
+        }
+    }
+
+    /// Adds what one step of modprobe's comes to, with `entry` being what asks for it and `step` what that says of all of them.
+    fn planned(&mut self, entry: &Entry, step: &Step, planned: plan::Step, config: Config) -> Result<()> {
+        let name = Name(planned.module.name);
+        let is_target = planned.is_target;
+        match planned.action {
+            Action::Load(file) => {
+                let options = planned.module.options(config).collect::<Vec<_>>().join(" ").trim().to_string();
+                let mut step = Step { file: file.into(), options, ..step.clone() };
+                step.optional |= !planned.is_required;
+                if is_target {
+                    (step.path, step.params) = (entry.path, entry.params.into());
+                }
+                return self.add(step);
+            }
+            Action::Builtin if is_target => {
                 let params = match entry.params {
                     "" => String::new(),
                     params => format!("; {params} belongs on the kernel command line, as {name}.{params}"),
                 };
-                self.notes.push(format!("{name} is built into the kernel{params}"));
+                self.note(format!("{name} is built into the kernel{params}"));
             }
-            Ok(Resolved::Files(files)) => {
-                for file in files.dependencies() {
-                    self.add(Step { file: file.into(), optional: entry.optional, path: None, params: String::new() })?;
-                }
-                let file = files.target().to_string();
-                if !tree.dir.join(&file).is_file() {
-                    let known = indexed(tree, "modules.dep");
-                    bail!(
-                        "no file {file} in {}{}",
-                        tree.dir.display(),
-                        did_you_mean(&file, known.iter().map(|k| &**k))
-                    );
-                }
-                self.add(Step { file, optional: entry.optional, path: entry.path, params: entry.params.into() })?;
-            }
-            Err(error @ ResolveError::NotFound { .. }) => {
-                let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| indexed(tree, index));
-                let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
-                let near = did_you_mean(&name::of(module).to_string(), names.iter().map(String::as_str));
-                bail!("{module}: {error} of {}{near}", tree.dir.display());
-            }
-            Err(error) => bail!("{module}: {error}"),
+            Action::Run(command) => match command.trim() {
+                "/bin/true" | "/bin/false" => self.note(format!("{name} is not to be loaded: install {command}")),
+                _ => bail!("{name}: a manifest cannot have its command: install {command}"),
+            },
+            Action::Blacklisted => self.note(format!("{name} is blacklisted")),
+            Action::Absent if planned.is_required => bail!("{}: there is no module {name}", entry.module),
+            Action::Builtin | Action::Absent => {}
         }
         Ok(())
     }
@@ -146,11 +190,17 @@ impl Plan {
             return Ok(());
         };
         old.optional &= new.optional;
+        if old.device != new.device {
+            old.device = None;
+        }
         if !new.params.is_empty() {
             let name = name::of(&new.file);
             let same = old.params.is_empty() || old.params == new.params;
             ensure!(same, "{name} is listed twice, with parameters {:?} and {:?}", old.params, new.params);
             old.params = new.params;
+        }
+        if old.options.is_empty() {
+            old.options = new.options;
         }
         old.path = new.path.or(old.path);
         Ok(())
@@ -161,27 +211,52 @@ impl Plan {
         self.rows.iter().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None })
     }
 
+    /// What a person might want to know.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(|row| if let Row::Note(note) = row { Some(note.as_str()) } else { None })
+    }
+
     /// The manifest, with `files` being those of [`Plan::steps`].
     pub fn manifest(&self, comment: &str, tree: &Tree, files: &[ModuleFile]) -> Result<String> {
-        let root = tree.target_dir();
-        let mut text = format!("# {comment}\n");
-        emit(&mut text, &Line::Root(&root))?;
         let mut files = files.iter();
+        let text = self.text(tree, false, &mut |_| {
+            let ModuleFile { file, image_bytes, .. } = files.next().context("as many files as steps")?;
+            Ok((file.clone(), Some(*image_bytes)))
+        });
+        Ok(format!("# {comment}\n{}", text?))
+    }
+
+    /// The manifest without what the files tell, but with what a person might want to know.
+    pub fn listing(&self, tree: &Tree) -> Result<String> {
+        self.text(tree, true, &mut |step| Ok((step.file.clone(), None)))
+    }
+
+    fn text(
+        &self, tree: &Tree, has_notes: bool, file_and_size: &mut dyn FnMut(&Step) -> Result<(String, Option<u64>)>,
+    ) -> Result<String> {
+        let root = tree.target_dir();
+        let mut text = String::new();
+        emit(&mut text, &Line::Root(&root))?;
         for row in &self.rows {
             let step = match row {
                 Row::Directive(line) => {
                     emit(&mut text, &Line::parse(line.as_bytes()).map_err(|e| anyhow!("{line}: {}", e.problem))?)?;
                     continue;
                 }
+                Row::Note(note) if has_notes => {
+                    text += &format!("# {note}\n");
+                    continue;
+                }
+                Row::Note(_) => continue,
                 Row::Module(step) => step,
             };
-            let ModuleFile { file, image_bytes, .. } = files.next().context("as many files as steps")?;
+            let (file, size_bytes) = file_and_size(step)?;
             // The target's path ends in a NUL.
             ensure!(root.len() + 1 + file.len() < PATH_BYTES, "{root}/{file}: over PATH_BYTES, {PATH_BYTES}");
-            let Step { optional, path, params, .. } = step;
-            let size_bytes = Some(*image_bytes);
-            let entry = Entry { module: file, optional: *optional, path: *path, size_bytes, params };
-            emit(&mut text, &Line::Entry(entry))?;
+            let Step { optional, path, ref device, ref options, ref params, .. } = *step;
+            let params = [options.as_str(), params].join(" ");
+            let (params, device) = (params.trim(), device.as_deref());
+            emit(&mut text, &Line::Entry(Entry { module: &file, optional, path, size_bytes, device, params }))?;
         }
         Ok(text)
     }
@@ -223,10 +298,14 @@ mod tests {
         ("k/virtio_blk.ko", b""),
     ];
 
+    fn resolve(source: &Source, tree: &Tree) -> Result<Plan> {
+        Plan::resolve(source, tree, &Database::read(&tree.dir, &[&tree.dir], "", &mut |line| panic!("{line}"))?)
+    }
+
     fn resolved(manifest: &str) -> Result<(Plan, String)> {
         let (_tmp, tree) = tree(&FILES);
         let board = board(MINIMAL).unwrap();
-        let plan = Plan::resolve(&Source::manifest(&board, "m", manifest.as_bytes()), &tree)?;
+        let plan = resolve(&Source::manifest(&board, "m", manifest.as_bytes()), &tree)?;
         let file = |step: &Step| ModuleFile {
             file: format!("{}.gz", step.file),
             bytes: Vec::new(),
@@ -245,12 +324,12 @@ mod tests {
     fn a_board_becomes_a_manifest_without_names() {
         let (_tmp, tree) = tree(&FILES);
         let board = board(MINIMAL).unwrap();
-        let plan = Plan::resolve(&Source::board(&board, &board.kernels[0]), &tree).unwrap();
+        let plan = resolve(&Source::board(&board, &board.kernels[0]), &tree).unwrap();
         let files: Vec<_> = plan.steps().map(|step| step.file.as_str()).collect();
         assert_eq!(files, ["k/crc.ko", "k/jbd2.ko", "k/mbcache.ko", "k/ext4.ko", "k/virtio_blk.ko"]);
-        let missing = Plan::resolve(&Source::board(&board, &board.kernels[1]), &tree).unwrap_err();
+        let missing = resolve(&Source::board(&board, &board.kernels[1]), &tree).unwrap_err();
         let missing = format!("{missing:#}");
-        assert!(missing.starts_with("boards/b.toml: modules: xfs: no module of that name"), "{missing}");
+        assert!(missing.starts_with("boards/b.toml: modules: xfs: no module and no alias of that name"), "{missing}");
     }
 
     #[test]
@@ -266,18 +345,46 @@ mod tests {
              k/jbd2.ko.gz @path=mmap @size=7 a=1\nk/mbcache.ko.gz @optional @size=7\nk/ext4.ko.gz @optional @size=7\n\
              @on-error reboot\n@exec /bin/x\n"
         );
-        assert!(plan.notes[0].starts_with("m:1: @root /elsewhere: left out, "), "{:?}", plan.notes);
+        let notes: Vec<_> = plan.notes().collect();
+        assert!(notes[0].starts_with("m:1: @root /elsewhere: left out, "), "{notes:?}");
         let built_in =
             "virtio_pci is built into the kernel; force=1 belongs on the kernel command line, as virtio_pci.force=1";
-        assert_eq!(plan.notes[1..], [built_in]);
+        assert_eq!(notes[1..], [built_in]);
         let (_, text) = resolved("/lib/modules/6.1.0/k/crc.ko").unwrap();
         assert!(text.ends_with("k/crc.ko.gz @size=7\n@switch-root\n"), "{text}");
     }
 
     #[test]
+    fn a_plan_is_what_modprobe_would_do() {
+        let config = "options jbd2 x=1\noptions ext4 z=1\nsoftdep ext4 pre: virtio-blk post: none\n\
+            install blocked /bin/false\ninstall other /bin/sh x\nalias short crc\nblacklist crc\n";
+        let files: Vec<_> = FILES.into_iter().chain([("a.conf", config.as_bytes())]).collect();
+        let (_tmp, tree) = tree(&files);
+        let database = Database::read(&tree.dir, &[&tree.dir], "jbd2.y=2", &mut |line| panic!("{line}")).unwrap();
+        let planned =
+            |source: Source| Ok::<_, anyhow::Error>(Plan::resolve(&source, &tree, &database)?.listing(&tree)?);
+        let listing = |names: &str| planned(Source::names(&[names.into()])).map_err(|error| format!("{error:#}"));
+        let root = "@root /lib/modules/6.1.0\n";
+        let ext4 = "k/crc.ko\nk/jbd2.ko x=1 y=2\nk/mbcache.ko\nk/virtio_blk.ko @optional\nk/ext4.ko z=1\n";
+        assert_eq!(listing("ext4"), Ok(format!("{root}{ext4}")));
+        // Met as a soft dependency first, then asked for; and the entry's parameters come last.
+        let source =
+            Source::manifest(&board(MINIMAL).unwrap(), "m", b"ext4 @if=pci:* a=1\nvirtio_blk @if=pci:*\ncrc\n");
+        let text = planned(source).unwrap();
+        let blk =
+            "k/mbcache.ko @if=pci:*\nk/virtio_blk.ko @if=pci:*\nk/ext4.ko @if=pci:* z=1 a=1\n# crc is blacklisted\n";
+        assert!(text.contains(blk), "{text}");
+        assert_eq!(listing("blocked"), Ok(format!("{root}# blocked is not to be loaded: install /bin/false\n")));
+        assert_eq!(listing("short"), Ok(format!("{root}# crc is blacklisted\n")));
+        assert_eq!(listing("virtio-pci"), Ok(format!("{root}# virtio_pci is built into the kernel\n")));
+        assert!(listing("other").unwrap_err().contains("cannot have its command: install /bin/sh x"));
+        assert!(listing("none").unwrap_err().starts_with("none: none: no module and no alias of that name"));
+    }
+
+    #[test]
     fn what_cannot_be_resolved_is_named_with_its_place() {
         for (manifest, says) in [
-            ("\next5", "m:2: ext5: no module of that name in modules.dep or modules.builtin of /"),
+            ("\next5", "m:2: ext5: no module and no alias of that name in /"),
             ("virtio_blok", "did you mean virtio_blk or virtio_pci?"),
             ("k/ext5.ko", "did you mean k/ext4.ko"),
             ("/k/ext4.ko", "m:1: /k/ext4.ko is not in /lib/modules/6.1.0/"),
@@ -318,7 +425,7 @@ mod tests {
             let (_tmp, tree) = tree(&files);
             let optional = |o: bool| if o { " @optional" } else { "" };
             let manifest: String = entries.iter().map(|(i, o)| format!("m{i}{}\n", optional(*o))).collect();
-            let plan = Plan::resolve(&Source::manifest(&board(MINIMAL).unwrap(), "m", manifest.as_bytes()), &tree).unwrap();
+            let plan = resolve(&Source::manifest(&board(MINIMAL).unwrap(), "m", manifest.as_bytes()), &tree).unwrap();
 
             let steps: Vec<_> = plan.steps().collect();
             let position = |i: usize| steps.iter().position(|step| step.file == names[i]);

@@ -19,7 +19,7 @@ use crate::console::{Console, write_all};
 /// The manifest, where nothing else is said.
 pub const MANIFEST: &CStr = c"/etc/modest.manifest";
 
-const HELP_TEXT: &str = "\
+const USAGE_TEXT: &str = "\
 Usage: modest load [-m MANIFEST] [-n] [-q] [-v]
        modest insmod FILE [PARAM]...
        modest --help | --version
@@ -29,18 +29,23 @@ load    Load the modules of MANIFEST (default /etc/modest.manifest, or modest.ma
         Its hand-over, and @on-error reboot or exec, are for PID 1 alone.
 insmod  Load one module file, compressed or not. The value of an argument `var=val with spaces` is quoted.
 
-As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
-next init. On the kernel command line: modest.manifest=FILE, modest.skip=a,b, modest.budget=SIZE,
-modest.debug, modest.quiet.
-
 Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong usage,
 3 a failure stopped the run before the manifest's end.
 ";
-static HELP: [u8; HELP_TEXT.len()] = bytes(HELP_TEXT);
+static USAGE: [u8; USAGE_TEXT.len()] = bytes(USAGE_TEXT);
+
+/// The smallest builds go without.
+const CMDLINE_TEXT: &str = "
+As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
+next init. On the kernel command line: modest.manifest=FILE, modest.skip=a,b, modest.budget=SIZE,
+modest.debug, modest.quiet; MODULE.PARAM=VALUE, modprobe.blacklist=a,b, rd.driver.blacklist=a,b,
+module_blacklist=a,b, rd.driver.pre=a,b, rd.modules-load=a,b, modules-load=a,b.
+";
+static CMDLINE: [u8; CMDLINE_TEXT.len()] = bytes(CMDLINE_TEXT);
 
 pub const LOADED: u8 = 0;
 pub const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+const WRONG_USAGE: u8 = 2;
 const STOPPED: u8 = 3;
 
 /// Does what the arguments ask for: the exit code.
@@ -49,13 +54,16 @@ pub fn main(argv: StringArray) -> u8 {
     match args.next().map(shown) {
         Some("load") => load(args),
         Some("insmod") => insmod(args),
-        Some("--help" | "-h") => print(&HELP),
+        Some("--help" | "-h") => {
+            print(&USAGE);
+            if cfg!(feature = "names") { print(&CMDLINE) } else { LOADED }
+        }
         Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         #[cfg(feature = "bench")]
         Some("peak") => crate::bench::peak(argv),
         #[cfg(feature = "bench")]
         Some("fit") => crate::bench::fit(argv),
-        _ => usage(&HELP),
+        _ => usage(&USAGE),
     }
 }
 
@@ -66,7 +74,7 @@ fn print(text: &[u8]) -> u8 {
 
 pub fn usage(text: &[u8]) -> u8 {
     write_all(&Fd::inherited(2), text);
-    USAGE
+    WRONG_USAGE
 }
 
 fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
@@ -117,7 +125,7 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
 
 /// Memory for [`read_cmdline`]. Not on the stack: what is not written to takes none.
 pub fn line_memory(console: &mut Console) -> Option<Region> {
-    let memory = Linux.allocate(CMDLINE_BYTES + LINE_BYTES);
+    let memory = Linux.allocate(CMDLINE_BYTES + run::RUN_BYTES);
     memory.map_err(|errno| console.line(Level::Error, format_args!("{errno}: not even memory to read lines"))).ok()
 }
 
@@ -158,7 +166,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     }
     if !fits || text.push_str("\0").is_err() {
         console.line(Level::Error, format_args!("{name}: parameters over LINE_BYTES, {LINE_BYTES}"));
-        return USAGE;
+        return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
     let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, in_child: false };

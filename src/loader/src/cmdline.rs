@@ -59,6 +59,11 @@ impl<'m> Cmdline<'m> {
         if len < most { Ok(len) } else { Err(CmdlineError::TooLong) }
     }
 
+    /// The text, as the kernel has it.
+    pub fn text(self) -> &'m str {
+        self.text
+    }
+
     /// Its words in order, each as a name and what follows its `=`, without the quotes around the value or the word.
     /// What follows `--` is for init alone, and not among them.
     pub fn words(self) -> impl Iterator<Item = (&'m str, Option<&'m str>)> {
@@ -80,11 +85,15 @@ impl<'m> Cmdline<'m> {
         self.words().any(|word| word == (name, None))
     }
 
+    /// What is in the lists of all words `name=a,b`; `-` and `_` in the name are equal.
+    pub fn listed(self, name: &'static str) -> impl Iterator<Item = &'m str> {
+        let lists = self.words().filter(move |(word, _)| Name(word) == Name(name)).filter_map(|(_, list)| list);
+        lists.flat_map(|list| text::fields(list, b',')).filter(|name| !name.is_empty())
+    }
+
     /// Whether `modest.skip=` names the module.
     pub fn skips(self, module: Name) -> bool {
-        self.words()
-            .filter(|(name, _)| *name == "modest.skip")
-            .any(|(_, list)| text::fields(list.unwrap_or_default(), b',').any(|skip| name::of(skip) == module))
+        self.listed("modest.skip").any(|skip| name::of(skip) == module)
     }
 }
 
@@ -132,6 +141,8 @@ mod tests {
         assert_eq!(line.value("z"), None);
         assert!(line.has("rw") && !line.has("root"));
         assert!(line.skips(Name("snd_b")) && line.skips(Name("a")) && !line.skips(Name("b")));
+        let lists = cmdline("modules-load=a,,b x=c modules_load=d modules-load");
+        assert_eq!(lists.listed("modules-load").collect::<Vec<_>>(), ["a", "b", "d"]);
         assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
         assert_eq!(read(b"a=\xff\xfe b=2").unwrap().value("b"), Some("2"));
         assert!(cmdline("").words().next().is_none());

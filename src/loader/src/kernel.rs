@@ -67,6 +67,16 @@ pub trait Kernel {
     fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;
     /// Fresh zeroed memory (mmap(2), anonymous).
     fn allocate(&self, len_bytes: usize) -> Result<Self::Region, Errno>;
+    /// The names in a folder (getdents64(2)).
+    fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno>;
+    /// Whether there is something at `path` (faccessat(2)).
+    fn exists(&self, path: &CStr) -> bool;
+    /// Runs a program with these arguments, the first of which is its path, and waits for its end: what wait4(2) says of it.
+    fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno>;
+    /// Hears of devices from here on (netlink(7), NETLINK_KOBJECT_UEVENT); `None` where the kernel has no network.
+    fn uevents(&self) -> Option<Self::File>;
+    /// Waits until devices came or went, or the time is over. Without a source of news it waits for a moment only.
+    fn wait(&self, uevents: Option<&Self::File>, timeout_ms: u32);
     /// The running kernel's release, as in `/lib/modules/RELEASE` (uname(2)).
     fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno>;
     /// Monotonic time in µs (clock_gettime(2)).
@@ -237,6 +247,26 @@ pub mod fake {
         fn allocate(&self, len_bytes: usize) -> Result<Vec<u8>, Errno> {
             self.record(format!("allocate {len_bytes}"));
             Ok(vec![0; len_bytes])
+        }
+        fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno> {
+            let folder = format!("{}/", folder.to_str().unwrap());
+            let below = self.files.keys().filter_map(|path| path.strip_prefix(&folder));
+            let names: std::collections::BTreeSet<_> = below.map(|rest| rest.split('/').next().unwrap()).collect();
+            names.iter().for_each(|name| each(name));
+            if names.is_empty() { Err(Errno::ENOENT) } else { Ok(()) }
+        }
+        fn exists(&self, path: &CStr) -> bool {
+            self.files.contains_key(path.to_str().unwrap())
+        }
+        fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno> {
+            self.record(format!("spawn {argv:?} {envp:?}"));
+            self.answer().map(|()| 0)
+        }
+        fn uevents(&self) -> Option<File> {
+            None
+        }
+        fn wait(&self, _: Option<&File>, timeout_ms: u32) {
+            self.clock.set(self.clock.get() + u64::from(timeout_ms) * 1000);
         }
         fn release<'b>(&self, _: &'b mut [u8; 65]) -> Result<&'b str, Errno> {
             Ok("6.1.0-test")

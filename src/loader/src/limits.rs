@@ -16,6 +16,9 @@ pub const NAME_BYTES: usize = 64;
 /// Arguments handed on to the next init: the kernel itself passes at most MAX_INIT_ARGS, 32, and the name.
 pub const EXEC_ARGS: usize = 34;
 
+/// Arguments, and as many words of environment, of a program that is run: a shell with a command.
+pub const SPAWN_STRINGS: usize = 6;
+
 /// Compressed bytes read from a file at a time: one page, to be one of few pages touched.
 pub const READ_BYTES: usize = 4096;
 
@@ -67,3 +70,20 @@ pub const PLAN_VISITED: usize = 128;
 /// Soft dependencies within one another, each of which takes some KB of stack, when it is that deep. Distributions go a few deep;
 /// trees of seven modules made at random, all in circles by their aliases, have gone seventeen.
 pub const PLAN_DEPTH: usize = 32;
+
+/// The configuration of modprobe.d and a tree's soft dependencies, without comments. Debian's have some 3 KB; memory is taken
+/// only as far as it is filled.
+pub const CONFIG_BYTES: usize = 256 << 10;
+
+/// A file's name in a folder: NAME_MAX.
+pub const FILE_NAME_BYTES: usize = 255;
+
+/// What a device says of itself in sysfs: the kernel's UEVENT_BUFFER_SIZE.
+pub const UEVENT_BYTES: usize = 2048;
+
+/// The buses that all `@coldplug` name together, kept for `@wait`: some ten names.
+pub const BUSES_BYTES: usize = 128;
+
+/// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 9 bytes more there, a name of
+/// `modprobe.blacklist=` 11. Memory is taken only as far as it is filled.
+pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;

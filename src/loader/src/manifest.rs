@@ -26,8 +26,28 @@ pub enum Line<'a> {
     Exec(&'a str),
     /// `@switch-root`: mount the root that the kernel command line names, and go on there.
     SwitchRoot,
+    /// `@coldplug BUS…`: loads the modules of the devices on these buses, those that appear by that included.
+    Coldplug(&'a str),
+    /// `@wait …`: goes on when these devices are there.
+    Wait(Wait<'a>),
     /// A module to load.
     Entry(Entry<'a>),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait<'a> {
+    /// Words that are each a path, or an alias that may have wildcards.
+    pub what: &'a str,
+    /// `@timeout=`: the longest wait; [`Wait::TIMEOUT_MS`] where none is said.
+    pub timeout_ms: Option<u32>,
+    /// `@optional`: going on without is no failure.
+    pub optional: bool,
+}
+
+impl Wait<'_> {
+    /// The longest wait where none is said; as long as for the root.
+    pub const TIMEOUT_MS: u32 = 10_000;
 }
 
 /// What a failure does to the rest of the boot.
@@ -55,6 +75,8 @@ pub struct Entry<'a> {
     pub path: Option<LoadPath>,
     /// `@size=`: the image's length in bytes, uncompressed.
     pub size_bytes: Option<u64>,
+    /// `@if=`: only if there is a device with this alias, which may have wildcards.
+    pub device: Option<&'a str>,
     /// Its parameters, as the kernel reads them.
     pub params: &'a str,
 }
@@ -62,7 +84,7 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// A module with nothing said about it.
     pub fn new(module: &'a str) -> Self {
-        Entry { module, optional: false, path: None, size_bytes: None, params: "" }
+        Entry { module, optional: false, path: None, size_bytes: None, device: None, params: "" }
     }
 }
 
@@ -88,11 +110,33 @@ pub enum Problem<'a> {
     NoValue(&'a str),
     UnexpectedValue(&'a str),
     UnexpectedWord(&'a str),
-    NotAPath(&'a str),
-    NotASize(&'a str),
-    NotALoadPath(&'a str),
-    NotAPolicy(&'a str),
+    Not(&'a str, Expected),
     OpenQuote,
+}
+
+/// What a word should have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Expected {
+    Path,
+    Size,
+    LoadPath,
+    Policy,
+    Time,
+    Bus,
+}
+
+impl Expected {
+    fn text(self) -> &'static str {
+        match self {
+            Expected::Path => "a path; expected one that begins with /",
+            Expected::Size => "a size; expected bytes, or a number with K, M or G",
+            Expected::LoadPath => "a load path; expected finit, finit-compressed, stream, mmap or buffer",
+            Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
+            Expected::Time => "a time; expected a number with ms, s or m",
+            Expected::Bus => "a bus; expected a name of /sys/bus",
+        }
+    }
 }
 
 impl fmt::Display for Problem<'_> {
@@ -102,13 +146,15 @@ impl fmt::Display for Problem<'_> {
             Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
             Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
             Problem::UnknownDirective(word) => {
+                let more = if cfg!(feature = "names") { "@coldplug, @wait, " } else { "" };
                 write!(
                     f,
-                    "unknown directive {word}; expected @root, @budget, @unlink, @on-error, @exec or @switch-root"
+                    "unknown directive {word}; expected @root, @budget, @unlink, {more}@on-error, @exec or @switch-root"
                 )
             }
             Problem::UnknownAttribute(word) => {
-                write!(f, "unknown attribute {word}; expected @optional, @size= or @path=")
+                let more = if cfg!(feature = "names") { "@if=, " } else { "" };
+                write!(f, "unknown attribute {word}; expected @optional, {more}@size= or @path=")
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -117,14 +163,7 @@ impl fmt::Display for Problem<'_> {
             Problem::NoValue(word) => write!(f, "{word} has no value; expected one"),
             Problem::UnexpectedValue(word) => write!(f, "{word} takes no value"),
             Problem::UnexpectedWord(word) => write!(f, "unexpected {word}; expected the end of the line"),
-            Problem::NotAPath(word) => write!(f, "{word} is not a path; expected one that begins with /"),
-            Problem::NotASize(word) => write!(f, "{word} is not a size; expected bytes, or a number with K, M or G"),
-            Problem::NotALoadPath(word) => {
-                write!(f, "{word} is not a load path; expected finit, finit-compressed, stream, mmap or buffer")
-            }
-            Problem::NotAPolicy(word) => {
-                write!(f, "{word} is not a policy; expected continue, stop, reboot or exec PATH")
-            }
+            Problem::Not(word, what) => write!(f, "{word} is not {}", what.text()),
             Problem::OpenQuote => write!(f, "quote that is never closed; expected another \""),
         }
     }
@@ -157,7 +196,11 @@ impl<'a> Line<'a> {
             return Err((at, Problem::Control(byte)));
         }
         if first.as_bytes()[0] == b'@' {
-            Self::parse_directive(at, first, words)
+            match first {
+                "@coldplug" if cfg!(feature = "names") => Self::parse_coldplug(line, words),
+                "@wait" if cfg!(feature = "names") => Self::parse_wait(line, (at, first), words),
+                _ => Self::parse_directive(at, first, words),
+            }
         } else {
             Self::parse_entry(line, first, words)
         }
@@ -170,14 +213,14 @@ impl<'a> Line<'a> {
             "@root" => value().and_then(path).map(Line::Root)?,
             "@budget" => {
                 let (at, word) = value()?;
-                Line::Budget(size_bytes(word).ok_or((at, Problem::NotASize(word)))?)
+                Line::Budget(size_bytes(word).ok_or((at, Problem::Not(word, Expected::Size)))?)
             }
             "@on-error" => Line::OnError(match value()? {
                 (_, "continue") => OnError::Continue,
                 (_, "stop") => OnError::Stop,
                 (_, "reboot") => OnError::Reboot,
                 (_, "exec") => value().and_then(path).map(OnError::Exec)?,
-                (at, word) => return Err((at, Problem::NotAPolicy(word))),
+                (at, word) => return Err((at, Problem::Not(word, Expected::Policy))),
             }),
             "@exec" => value().and_then(path).map(Line::Exec)?,
             "@unlink" => Line::Unlink,
@@ -188,6 +231,44 @@ impl<'a> Line<'a> {
             Some((at, word)) => Err((at, Problem::UnexpectedWord(word))),
             None => Ok(line),
         }
+    }
+
+    fn parse_coldplug(line: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        let buses = words.clone().next().map_or("", |(at, _)| text::cut(line, at).1.trim_ascii_end());
+        match words.find(|(_, word)| word.bytes().any(|b| matches!(b, b'@' | b'/' | b'"'))) {
+            Some((at, word)) => Err((at, Problem::Not(word, Expected::Bus))),
+            None => Ok(Line::Coldplug(buses)),
+        }
+    }
+
+    fn parse_wait(line: &'a str, first: (usize, &'a str), words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        let mut wait = Wait { what: "", timeout_ms: None, optional: false };
+        // From the first thing to be waited for to the end of the last.
+        let (mut from, mut to) = (None, 0);
+        let mut attributes_at = None;
+        for (at, word) in words {
+            let repeated = match text::split_once(word, b'=') {
+                Some(("@timeout", value)) => {
+                    let time = time_ms(value).ok_or((at, Problem::Not(value, Expected::Time)))?;
+                    wait.timeout_ms.replace(time).is_some()
+                }
+                None if word == "@optional" => core::mem::replace(&mut wait.optional, true),
+                _ if word.as_bytes()[0] == b'@' => return Err((at, Problem::UnexpectedWord(word))),
+                _ if attributes_at.is_some() => return Err((at, Problem::UnexpectedWord(word))),
+                _ => {
+                    from.get_or_insert(at);
+                    to = at + word.len();
+                    continue;
+                }
+            };
+            if repeated {
+                return Err((at, Problem::RepeatedAttribute(word)));
+            }
+            attributes_at = Some(at);
+        }
+        let from = from.ok_or((first.0, Problem::NoValue(first.1)))?;
+        wait.what = text::cut(text::cut(line, to).0, from).1;
+        Ok(Line::Wait(wait))
     }
 
     #[inline(never)]
@@ -212,12 +293,13 @@ impl<'a> Line<'a> {
                 "@optional" => core::mem::replace(&mut entry.optional, true),
                 "@size" => {
                     let value = needed()?;
-                    let size = size_bytes(value).ok_or((at, Problem::NotASize(value)))?;
+                    let size = size_bytes(value).ok_or((at, Problem::Not(value, Expected::Size)))?;
                     entry.size_bytes.replace(size).is_some()
                 }
+                "@if" if cfg!(feature = "names") => entry.device.replace(needed()?).is_some(),
                 "@path" => {
                     let value = needed()?;
-                    let path = LoadPath::from_name(value).ok_or((at, Problem::NotALoadPath(value)))?;
+                    let path = LoadPath::from_name(value).ok_or((at, Problem::Not(value, Expected::LoadPath)))?;
                     entry.path.replace(path).is_some()
                 }
                 _ => return Err((at, Problem::UnknownAttribute(word))),
@@ -234,7 +316,7 @@ impl<'a> Line<'a> {
 }
 
 fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
-    if word.as_bytes()[0] == b'/' { Ok(word) } else { Err((at, Problem::NotAPath(word))) }
+    if word.as_bytes()[0] == b'/' { Ok(word) } else { Err((at, Problem::Not(word, Expected::Path))) }
 }
 
 /// The offset of the double quote in `text` that has no partner.
@@ -260,6 +342,19 @@ pub fn size_bytes(text: &str) -> Option<u64> {
     text::number(digits)?.checked_mul(1 << shift)
 }
 
+/// Reads a time: a number with `ms`, `s` or `m`.
+pub fn time_ms(text: &str) -> Option<u32> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = text::cut(text, digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    u32::try_from(text::number(digits)?.checked_mul(unit_ms)?).ok()
+}
+
 impl fmt::Display for OnError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -282,6 +377,15 @@ impl fmt::Display for Line<'_> {
             Line::Exec(path) => write!(f, "@exec {path}"),
             Line::Unlink => f.write_str("@unlink"),
             Line::SwitchRoot => f.write_str("@switch-root"),
+            Line::Coldplug("") => f.write_str("@coldplug"),
+            Line::Coldplug(buses) => write!(f, "@coldplug {buses}"),
+            Line::Wait(Wait { what, timeout_ms, optional }) => {
+                write!(f, "@wait {what}")?;
+                if let Some(ms) = timeout_ms {
+                    write!(f, " @timeout={ms}ms")?;
+                }
+                f.write_str(if *optional { " @optional" } else { "" })
+            }
             Line::Entry(entry) => {
                 f.write_str(entry.module)?;
                 if entry.optional {
@@ -292,6 +396,9 @@ impl fmt::Display for Line<'_> {
                 }
                 if let Some(size) = entry.size_bytes {
                     write!(f, " @size={size}")?;
+                }
+                if let Some(device) = entry.device {
+                    write!(f, " @if={device}")?;
                 }
                 if !entry.params.is_empty() {
                     write!(f, " {}", entry.params)?;
@@ -338,6 +445,12 @@ mod tests {
         assert_eq!(parse("@unlink"), Line::Unlink);
         assert_eq!(parse("@switch-root"), Line::SwitchRoot);
         assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
+        assert_eq!(parse("@coldplug"), Line::Coldplug(""));
+        assert_eq!(parse("@coldplug pci  virtio "), Line::Coldplug("pci  virtio"));
+        let wait = |what, timeout_ms, optional| Line::Wait(Wait { what, timeout_ms, optional });
+        assert_eq!(parse("@wait /dev/vda"), wait("/dev/vda", None, false));
+        let all = "@wait usb:v0781*  /dev/sda @timeout=5s @optional";
+        assert_eq!(parse(all), wait("usb:v0781*  /dev/sda", Some(5000), true));
     }
 
     #[test]
@@ -350,6 +463,7 @@ mod tests {
         assert_eq!(entry("foo @size=3M").size_bytes, Some(3 << 20));
         assert_eq!(entry("foo @path=mmap").path, Some(LoadPath::Mmap));
         assert_eq!(entry("foo a=#1").params, "a=#1");
+        assert_eq!(entry("foo @if=usb:v1*d[0-9]* a=1").device, Some("usb:v1*d[0-9]*"));
     }
 
     #[test]
@@ -370,6 +484,14 @@ mod tests {
             ("ext4 @optional=1", 6, "takes no value"),
             ("ext4 @size=", 6, "@size has no value"),
             ("ext4 @path=fast", 6, "fast is not a load path"),
+            ("ext4 @if=", 6, "@if has no value"),
+            ("@coldplug pci a/b", 15, "a/b is not a bus"),
+            ("@wait @timeout=5s", 1, "@wait has no value"),
+            ("@wait /a @timeout=5", 10, "5 is not a time"),
+            ("@wait /a @timeout=99999999m", 10, "99999999m is not a time"),
+            ("@wait /a @optional /b", 20, "unexpected /b"),
+            ("@wait /a @optional @optional", 20, "a second time"),
+            ("@wait /a @size=3", 10, "unexpected @size=3"),
             ("ä a=\"x", 5, "quote that is never closed"),
             ("ext4\r", 5, "carriage return"),
             ("ext4 a\0b", 7, "control character 0x00"),
@@ -412,7 +534,7 @@ mod tests {
     fn line_parts() -> impl Strategy<Value = (u8, String, bool, Option<u64>, Option<usize>, Vec<String>)> {
         let word = "[a-z0-9_./-]{1,20}";
         let param = "[a-z_.]{1,8}(=([a-z0-9,:@#]{0,6}|\"[a-z @#;=]{0,9}\"))?";
-        (0u8..10, word, any::<bool>(), any::<Option<u64>>(), any::<Option<usize>>(), prop::collection::vec(param, 0..4))
+        (0u8..12, word, any::<bool>(), any::<Option<u64>>(), any::<Option<usize>>(), prop::collection::vec(param, 0..4))
     }
 
     proptest! {
@@ -428,11 +550,14 @@ mod tests {
                 4 => Line::OnError(OnError::Stop),
                 5 => Line::SwitchRoot,
                 6 => Line::Unlink,
+                7 => Line::Coldplug(if optional { "pci usb" } else { "" }),
+                8 => Line::Wait(Wait { what: &absolute, timeout_ms: size.map(|size| size as u32), optional }),
                 _ => Line::Entry(Entry {
                     module: &word,
                     optional,
                     path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
                     size_bytes: size,
+                    device: optional.then_some("pci:v*"),
                     params: &params,
                 }),
             };

@@ -8,14 +8,18 @@ use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Cause};
 use crate::kernel::{Kernel, read_small};
-use crate::limits::{LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES};
+use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
 use crate::memory;
 use crate::name::{self, Name};
 use crate::report::{Level, Log, Size, shown};
-use crate::resolve::{self, Plan, ResolveError, Resolved, Root};
+use crate::resolve::config::Config;
+use crate::resolve::plan::Module;
+use crate::resolve::{self, ResolveError, Root, Tree};
+
+mod names;
 
 /// [`OnError`] that outlives its line.
 #[derive(Clone, Debug, Default)]
@@ -82,9 +86,14 @@ pub struct Options<'o> {
     pub on_policy: &'o dyn Fn(&OnError),
 }
 
-/// Carries out the manifest, whose lines are read to `buf`, of [`LINE_BYTES`].
+/// Memory that [`run`] needs, not all of which is touched.
+pub const RUN_BYTES: usize = LINE_BYTES + CMDLINE_CONFIG_BYTES;
+
+/// Carries out the manifest, with `buf`, of [`RUN_BYTES`], for its lines and what the kernel command line says of modules.
 pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &mut [u8]) -> Outcome {
     let manifest = shown(options.manifest);
+    let (buf, config_buf) = buf.split_at_mut(LINE_BYTES.min(buf.len()));
+    let config = names::config(log, options.cmdline, config_buf);
     let mut run = Run {
         kernel,
         log,
@@ -92,6 +101,10 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         offers: Offers::new(options.budget_bytes),
         in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
+        tree: None,
+        config,
+        has_begun: false,
+        buses: None,
         unlinks: false,
         outcome: Outcome::default(),
     };
@@ -116,35 +129,98 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             Err(LineError::Read(errno)) => run.fails_at(at, format_args!("1: {errno}: the file cannot be read on")),
         }
     }
+    if cfg!(feature = "names") {
+        run.end();
+    } else {
+        // There is none, but only we know.
+        core::mem::forget(run.tree.take());
+    }
     run.outcome
 }
 
-/// A line of the manifest, for messages.
+/// A line of the manifest, for messages; line 0 is none.
 #[derive(Clone, Copy)]
 struct At<'a> {
     manifest: &'a str,
     number: usize,
 }
 
-struct Run<'r, 'o, K, L> {
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            0 if cfg!(feature = "names") => f.write_str(self.manifest),
+            number => write!(f, "{}:{number}", self.manifest),
+        }
+    }
+}
+
+struct Run<'r, 'o, K: Kernel, L> {
     kernel: &'r K,
     log: &'r mut L,
     options: &'r Options<'o>,
     offers: Offers,
     in_child: bool,
     root: Root,
+    /// The tree of `root`, once a name was looked up.
+    tree: Option<Tree<K>>,
+    /// What the kernel command line says of modules, as [`Config`] has it.
+    config: &'r str,
+    /// Whether what the kernel command line asks to be loaded first is.
+    has_begun: bool,
+    /// The buses of all `@coldplug` so far, if there was one.
+    buses: Option<heapless::String<BUSES_BYTES>>,
     /// Whether loaded files are deleted.
     unlinks: bool,
     outcome: Outcome,
 }
 
-/// One module file of an entry.
+/// A module's parameters.
+#[derive(Clone, Copy)]
+struct Params<'a> {
+    module: Module<'a>,
+    config: Config<'a>,
+    /// Those of its entry.
+    entry: &'a str,
+}
+
+impl Params<'_> {
+    /// Their parts. What comes later counts: the files of modprobe.d, then the manifest, and the last word has whoever boots.
+    fn each(self, visit: &mut dyn FnMut(&str)) {
+        let Params { module, config: Config { files, cmdline }, entry } = self;
+        if !cfg!(feature = "names") {
+            return visit(entry);
+        }
+        module.options(Config { files, cmdline: "" }).for_each(&mut *visit);
+        visit(entry);
+        module.options(Config { files: "", cmdline }).for_each(visit);
+    }
+}
+
+/// One module file to load.
 struct Step<'a> {
     folder: &'a Path,
     file: &'a str,
-    entry: &'a Entry<'a>,
-    /// Whether the entry only needs this file; its parameters and attributes are not for it.
-    is_dependency: bool,
+    params: Params<'a>,
+    path: Option<LoadPath>,
+    size_bytes: Option<u64>,
+    /// Whether its failure is told but is none.
+    optional: bool,
+    /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
+    may_be_live: bool,
+    /// Whether it is no surprise if the file is not there.
+    may_be_absent: bool,
+    /// Whether failures are told in detail only.
+    quiet: bool,
+}
+
+/// What became of a module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// It is there.
+    Yes,
+    /// It is left out, as somebody asked for.
+    Skipped,
+    Failed,
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
@@ -155,11 +231,20 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let kept = match line {
             Line::Empty => return,
             Line::Entry(entry) => return self.entry(at, &entry),
+            Line::Coldplug(buses) if cfg!(feature = "names") => return self.coldplug(at, buses),
+            Line::Wait(wait) if cfg!(feature = "names") => return self.wait(at, &wait),
+            // The parser makes none.
+            Line::Coldplug(_) | Line::Wait(_) => return,
             // What the command line says is not for the manifest to change.
             Line::Budget(bytes) => return self.offers.budget_bytes = self.options.budget_bytes.or(Some(bytes)),
             Line::Unlink => return self.unlinks = true,
             Line::SwitchRoot => return self.outcome.hand_over = Some(HandOver::SwitchRoot),
-            Line::Root(path) => keep(path).map(|path| self.root = Root::Given(path)),
+            Line::Root(path) => keep(path).map(|path| {
+                self.root = Root::Given(path);
+                if cfg!(feature = "names") {
+                    self.tree = None;
+                }
+            }),
             Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
             Line::OnError(policy) => {
                 let kept = match policy {
@@ -186,7 +271,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Tells of a failure of the manifest itself.
     fn fails_at(&mut self, at: At, text: fmt::Arguments) {
-        self.log.line(Level::Error, format_args!("{}:{}:{text}", at.manifest, at.number));
+        self.log.line(Level::Error, format_args!("{at}:{text}"));
         self.fails(false);
     }
 
@@ -203,37 +288,46 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     #[inline(never)]
     fn entry(&mut self, at: At, entry: &Entry) {
         let name = name::of(entry.module);
+        if cfg!(feature = "names") {
+            self.begin();
+            if let Some(alias) = entry.device
+                && !self.has_device(name, alias)
+            {
+                return;
+            }
+        }
         if self.skips(name) {
             return;
         }
         let mut folder = Path::new();
         match resolve::path(self.kernel, &self.root, entry.module, &mut folder) {
-            Ok(Some(plan)) => self.steps(entry, &folder, plan),
-            Ok(None) if cfg!(feature = "names") => self.entry_by_name(at, entry, &mut folder),
-            Ok(None) => self.unresolved(at, entry, ResolveError::Name),
+            Ok(true) => self.entry_by_file(entry, &folder, entry.module),
+            Ok(false) if cfg!(feature = "names") => self.entry_by_name(at, entry, &mut folder),
+            Ok(false) => self.unresolved(at, entry, ResolveError::Name),
             Err(error) => self.unresolved(at, entry, error),
         }
     }
 
-    // Out of line: the buffer is needed for names alone.
-    #[inline(never)]
-    fn entry_by_name(&mut self, at: At, entry: &Entry, folder: &mut Path) {
-        let mut buf = resolve::Buffer::new();
-        match resolve::name(self.kernel, &self.root, entry.module, folder, &mut buf) {
-            Ok(Resolved::Builtin) => {
-                self.outcome.present += 1;
-                self.tell(Level::Info, name::of(entry.module), &"built into the kernel");
-            }
-            Ok(Resolved::Files(plan)) => self.steps(entry, folder, plan),
-            Err(error) => self.unresolved(at, entry, error),
+    /// Loads one file of which nothing else is known.
+    fn entry_by_file(&mut self, entry: &Entry, folder: &Path, file: &str) {
+        let name = name::of(file);
+        let config = Config { files: "", cmdline: self.config };
+        if cfg!(feature = "names") && self.is_blacklisted(name, config) {
+            return;
         }
-    }
-
-    fn steps(&mut self, entry: &Entry, folder: &Path, plan: Plan) {
-        let step = |file, is_dependency| Step { folder, file, entry, is_dependency };
-        let mut steps = plan.dependencies().map(|file| step(file, true)).chain([step(plan.target(), false)]);
-        // A module whose dependency failed would only fail with a cause less true.
-        if !steps.all(|step| self.step(&step)) {
+        let params = Params { module: Module::named(name.0), config, entry: entry.params };
+        let step = Step {
+            folder,
+            file,
+            params,
+            path: entry.path,
+            size_bytes: entry.size_bytes,
+            optional: entry.optional,
+            may_be_live: false,
+            may_be_absent: false,
+            quiet: false,
+        };
+        if self.step(&step) == Done::Failed {
             self.fails(entry.optional);
         }
     }
@@ -241,7 +335,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn unresolved(&mut self, at: At, entry: &Entry, error: ResolveError) {
         let name = name::of(entry.module);
         let optional = if entry.optional { " (optional)" } else { "" };
-        self.log.line(Level::Error, format_args!("{name}: {error}, {}:{}{optional}", at.manifest, at.number));
+        self.log.line(Level::Error, format_args!("{name}: {error}, {at}{optional}"));
         self.fails(entry.optional);
     }
 
@@ -249,53 +343,51 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn skips(&mut self, name: Name) -> bool {
         let skips = self.options.cmdline.skips(name);
         if skips {
-            self.outcome.skipped += 1;
-            self.tell(Level::Info, name, &"skipped, by modest.skip= on the kernel command line");
+            self.skipped(name, &"by modest.skip= on the kernel command line");
         }
         skips
     }
 
-    /// Loads one file, and tells of it; whether the module is there now.
+    fn skipped(&mut self, name: Name, why: &dyn fmt::Display) {
+        self.outcome.skipped += 1;
+        self.log.line(Level::Info, format_args!("{name}: skipped, {why}"));
+    }
+
+    /// Loads one file, and tells of it.
     #[inline(never)]
-    fn step(&mut self, step: &Step) -> bool {
-        let Step { folder, file, entry, is_dependency } = *step;
+    fn step(&mut self, step: &Step) -> Done {
+        let Step { folder, file, optional, .. } = *step;
         let name = name::of(file);
-        if is_dependency && self.skips(name) {
-            return true;
-        }
         let path = match resolve::absolute(folder, file) {
             Ok(path) => path,
             Err(error) => {
                 self.tell(Level::Error, name, &error);
-                return false;
+                return Done::Failed;
             }
         };
-        let params = if is_dependency { "" } else { entry.params };
-        // Most modules have none, and most of a buffer on the stack would be memory for nothing.
-        let region = match if params.is_empty() { Ok(None) } else { terminated(self.kernel, params).map(Some) } {
+        let region = match joined(self.kernel, &|visit| step.params.each(visit)) {
             Ok(region) => region,
             Err(errno) => {
                 self.tell(Level::Error, name, &explain::of_kernel(errno));
-                return false;
+                return Done::Failed;
             }
         };
         let request = Request {
             file: &path,
             params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
-            path: entry.path.filter(|_| !is_dependency),
-            size_bytes: entry.size_bytes.filter(|_| !is_dependency),
+            path: step.path,
+            size_bytes: step.size_bytes,
             flags: 0,
             measure: self.log.wants(Level::Info),
             in_child: self.in_child,
         };
         if self.options.dry_run {
-            return self.would_load(name, &request, entry.optional);
+            return self.would_load(name, &request, optional);
         }
-        // What several entries need is there after the first of them: asking is cheaper than loading it again.
-        if is_dependency && is_live(self.kernel, name) {
+        if cfg!(feature = "names") && step.may_be_live && is_live(self.kernel, name) {
             self.outcome.present += 1;
             self.tell(Level::Debug, name, &"already loaded");
-            return true;
+            return Done::Yes;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
         match load::load(self.kernel, &mut self.offers, &request) {
@@ -308,18 +400,30 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 }
                 self.tell_memory(name, loaded.user_bytes);
                 self.unlink(request.file);
-                true
+                Done::Yes
             }
             Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
                 self.unlink(request.file);
                 self.outcome.present += 1;
                 self.tell(Level::Info, name, &"already loaded");
-                true
+                Done::Yes
+            }
+            // What the person at the boot prompt asked for is no failure.
+            Err(Failure::Kernel(Errno::EPERM))
+                if cfg!(feature = "names")
+                    && self.options.cmdline.listed("module_blacklist").any(|n| name.is_written(n)) =>
+            {
+                self.skipped(name, &"by module_blacklist= on the kernel command line");
+                Done::Skipped
             }
             Err(failure) => {
-                let cause = explain::explain(self.kernel, &path, failure);
-                self.tell_failure(name, cause, &request, entry.optional);
-                false
+                let is_absent = step.may_be_absent && failure == Failure::Open(Errno::ENOENT);
+                let is_aside = cfg!(feature = "names") && (step.quiet || is_absent);
+                if !is_aside || self.log.wants(Level::Debug) {
+                    let cause = explain::explain(self.kernel, &path, failure);
+                    self.tell_failure(name, cause, &request, optional);
+                }
+                Done::Failed
             }
         }
     }
@@ -344,17 +448,17 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
     }
 
-    fn would_load(&mut self, name: Name, request: &Request, optional: bool) -> bool {
+    fn would_load(&mut self, name: Name, request: &Request, optional: bool) -> Done {
         match load::prepare(self.kernel, &mut self.offers, request) {
             Ok((path, format)) => {
                 self.outcome.loaded += 1;
                 self.tell_choice(name, path, format.name(), request);
-                true
+                Done::Yes
             }
             Err(failure) => {
                 let cause = explain::explain(self.kernel, request.file, failure);
                 self.tell_failure(name, cause, request, optional);
-                false
+                Done::Failed
             }
         }
     }
@@ -373,12 +477,30 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 }
 
-/// `text` in memory of its own, with a NUL behind it; the parser lets none through in it.
-fn terminated<K: Kernel>(kernel: &K, text: &str) -> Result<K::Region, Errno> {
-    // Fresh memory is zero.
-    let mut region = kernel.allocate(text.len() + 1)?;
-    region.as_mut()[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(region)
+/// Parameters in memory of their own, with spaces between and a NUL behind, which the parsers let through in none; `None`
+/// where there are none.
+fn joined<K: Kernel>(kernel: &K, each: &dyn Fn(&mut dyn FnMut(&str))) -> Result<Option<K::Region>, Errno> {
+    let mut len = 0;
+    each(&mut |text| len += if text.is_empty() { 0 } else { text.len() + 1 });
+    if len == 0 {
+        // Most modules have none, and most of a buffer on the stack would be memory for nothing.
+        return Ok(None);
+    }
+    let mut region = kernel.allocate(len)?;
+    let mut to = region.as_mut().iter_mut();
+    each(&mut |text| {
+        text.bytes().zip(to.by_ref()).for_each(|(byte, to)| *to = byte);
+        if !text.is_empty()
+            && let Some(to) = to.next()
+        {
+            *to = b' ';
+        }
+    });
+    // Behind the last is no space.
+    if let Some(last) = region.as_mut().last_mut() {
+        *last = 0;
+    }
+    Ok(Some(region))
 }
 
 /// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.
@@ -419,7 +541,7 @@ mod tests {
         let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
         let options =
             Options { manifest: c"/m", cmdline, budget_bytes: None, is_init: false, dry_run, on_policy: &on_policy };
-        let outcome = run(fake, &mut log, &options, &mut [0; LINE_BYTES]);
+        let outcome = run(fake, &mut log, &options, &mut [0; RUN_BYTES]);
         (outcome, log.0)
     }
 
@@ -471,7 +593,7 @@ mod tests {
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
-        assert_eq!(lines[0], "Error /m:3:3: unknown attribute @optionl; expected @optional, @size= or @path=");
+        assert_eq!(lines[0], "Error /m:3:3: unknown attribute @optionl; expected @optional, @if=, @size= or @path=");
         let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (0, 0, 1, true));
         let long = format!("@root /t\n{}\nb\n", "x".repeat(LINE_BYTES));
@@ -513,7 +635,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "Error none: no module of that name in modules.dep or modules.builtin, /m:3",
+                "Error none: no module and no alias of that name in the tree's indexes, /m:3",
                 "Info b: would load by finit, plain: /t/b.ko",
                 "Info a: would load by finit, plain: /t/a.ko p=1",
             ]
@@ -529,7 +651,7 @@ mod tests {
             let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
             let (manifest, dry_run) = (c"/m", false);
             let options = Options { manifest, cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
-            run(&fake, &mut Lines::default(), &options, &mut [0; LINE_BYTES]);
+            run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
             let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
             assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
         }
@@ -548,7 +670,7 @@ mod tests {
             dry_run: false,
             on_policy: &on_policy,
         };
-        let outcome = run(&fake, &mut Lines::default(), &options, &mut [0; LINE_BYTES]);
+        let outcome = run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
         assert_eq!(told.take(), ["reboot", "exec /bin/sh"]);
         assert!(matches!(outcome.policy, Policy::Exec(path) if path.as_c_str() == c"/bin/sh"));
     }

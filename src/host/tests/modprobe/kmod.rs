@@ -43,6 +43,10 @@ pub struct Place<'a> {
     pub release: &'a str,
     /// A folder of `*.conf`.
     pub config: &'a Path,
+    /// A folder as the first, with texts alone for indexes, if it is to be asked too.
+    pub texts: Option<&'a Path>,
+    /// Whether several modules of the kernel itself have aliases: their order in the index is not told by its text.
+    pub is_unordered: bool,
 }
 
 /// The lines, or why there are none.
@@ -114,7 +118,7 @@ impl Kmod {
         answers.collect()
     }
 
-    fn run(&mut self, Place { base, release, config }: &Place, names: &str) -> (String, i32) {
+    fn run(&mut self, Place { base, release, config, .. }: &Place, names: &str) -> (String, i32) {
         let lines = format!("{}\n{release}\n{}\n{names}\n", base.display(), config.display());
         assert_eq!(lines.lines().count(), 4, "a line break in {lines:?}");
         self.questions.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -134,21 +138,35 @@ impl Kmod {
     /// The two answers, kmod's and ours, for each name for which they are not the same.
     pub fn differences(&mut self, place: &Place, names: &[&str]) -> Vec<String> {
         let at_once = self.ask_at_once(place, names);
-        let folder = place.base.join("lib/modules").join(place.release);
-        let database = Database::read(&folder, &[place.config], &self.cmdline, &mut |_| {}).unwrap();
+        let databases: Vec<_> = [Some(place.base), place.texts]
+            .into_iter()
+            .flatten()
+            .map(|base| {
+                let folder = base.join("lib/modules").join(place.release);
+                (base, Database::read(&folder, &[place.config], &self.cmdline, &mut |_| {}).unwrap())
+            })
+            .collect();
         let mut differences = Vec::new();
         for (i, name) in names.iter().enumerate() {
-            let ours = database.show_depends(name).map_err(|error| format!("{error:#}"));
-            // Why there is nothing to load is told in words of one's own.
-            let is_same = |kmod: &Answer| kmod.as_ref().ok() == ours.as_ref().ok();
-            if at_once.as_ref().is_some_and(|answers| is_same(&answers[i])) {
-                continue;
-            }
-            // What counts is what modprobe says of the name alone.
-            let kmod = self.ask(place, name);
-            if !is_same(&kmod) {
-                let at = format!("{name:?} in {}, command line {:?}", place.base.display(), self.cmdline);
-                differences.push(format!("{at}:\n{}{}", shown("kmod", &kmod), shown("ours", &ours)));
+            for (base, database) in &databases {
+                let is_unordered = place.is_unordered && Some(*base) == place.texts;
+                let (base, kmods_base) = (base.to_str().unwrap(), place.base.to_str().unwrap());
+                let ours = database.show_depends(name).map_err(|error| format!("{error:#}"));
+                let ours = ours.map(|lines| lines.replace(base, kmods_base));
+                // Why there is nothing to load is told in words of one's own.
+                let is_same = |kmod: &Answer| match (kmod, &ours) {
+                    (Ok(kmod), Ok(ours)) => kmod == ours || is_unordered && sorted(kmod) == sorted(ours),
+                    (kmod, ours) => kmod.is_err() && ours.is_err(),
+                };
+                if at_once.as_ref().is_some_and(|answers| is_same(&answers[i])) {
+                    continue;
+                }
+                // What counts is what modprobe says of the name alone.
+                let kmod = self.ask(place, name);
+                if !is_same(&kmod) {
+                    let at = format!("{name:?} in {base}, command line {:?}", self.cmdline);
+                    differences.push(format!("{at}:\n{}{}", shown("kmod", &kmod), shown("ours", &ours)));
+                }
             }
         }
         differences
@@ -161,6 +179,12 @@ impl Drop for Kmod {
         self.questions = None;
         let _ = self.shell.wait();
     }
+}
+
+fn sorted(lines: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = lines.lines().collect();
+    lines.sort();
+    lines
 }
 
 fn shown(who: &str, answer: &Answer) -> String {

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,6 +152,8 @@ impl Module {
 pub struct Files {
     folder: TempDir,
     config: PathBuf,
+    texts: PathBuf,
+    is_unordered: bool,
 }
 
 impl Files {
@@ -185,12 +188,27 @@ impl Files {
         let mut depmod = command("depmod");
         depmod.arg("-C").arg(no_config).arg("-b").arg(folder.path()).arg(RELEASE);
         assert!(depmod.stderr(Stdio::null()).status().unwrap().success(), "{depmod:?}");
-        Files { folder, config }
+        let texts = folder.path().join("texts/lib/modules").join(RELEASE);
+        fs::create_dir_all(&texts).unwrap();
+        for entry in fs::read_dir(&dir).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_none_or(|extension| extension != "bin") {
+                symlink(&file, texts.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        let is_unordered = tree.builtin.iter().filter(|(_, aliases)| !aliases.is_empty()).count() > 1;
+        Files { texts: folder.path().join("texts"), folder, config, is_unordered }
     }
 
     /// Where modprobe finds it.
     pub fn place(&self) -> Place<'_> {
-        Place { base: self.folder.path(), release: RELEASE, config: &self.config }
+        Place {
+            base: self.folder.path(),
+            release: RELEASE,
+            config: &self.config,
+            texts: Some(&self.texts),
+            is_unordered: self.is_unordered,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn assert_same_names(names: impl Fn(&Tree) -> Vec<String>) {
     let trees: Vec<_> = BOARDS.map(tree).into_iter().map(|tree| (names(&tree), tree)).collect();
     let places = trees.iter().map(|(names, tree)| {
         let base = tree.dir.ancestors().nth(3).unwrap();
-        (Place { base, release: &tree.release, config: config.path() }, &names[..])
+        (Place { base, release: &tree.release, config: config.path(), texts: None, is_unordered: false }, &names[..])
     });
     assert_same(&places.collect::<Vec<_>>());
 }

@@ -3,6 +3,7 @@
 //! Each command is one line there, its module's name with `_` for `-`, wrapped lines joined: a question is one pass over the text.
 //! A bad line is told and left out, as kmod does it (libkmod-config.c).
 
+use crate::errno::Errno;
 use crate::text;
 
 use super::index::{Brackets, matches_pattern};
@@ -33,11 +34,14 @@ pub enum ConfigError {
     Full,
     /// It is not UTF-8.
     NotUtf8,
+    /// The file cannot be read.
+    Read(Errno),
 }
 
 impl core::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
+            ConfigError::Read(errno) => return write!(f, "{errno}: the file cannot be read"),
             ConfigError::Line => "not a command of modprobe.d, or incomplete",
             ConfigError::Full => "the configuration is over CONFIG_BYTES",
             ConfigError::NotUtf8 => "not UTF-8",
@@ -187,6 +191,15 @@ impl<'b> Writer<'b> {
             }
         }
         Ok(())
+    }
+
+    /// Adds a `blacklist` of what counts as the kernel command line. A name that is none is left out.
+    pub fn blacklist(&mut self, name: &str) -> Result<(), ConfigError> {
+        self.cmdline_at.get_or_insert(self.len);
+        match self.command("blacklist", name, "") {
+            Err(ConfigError::Line) => Ok(()),
+            added => added,
+        }
     }
 
     fn parameter(&mut self, word: &str) -> Result<(), ConfigError> {

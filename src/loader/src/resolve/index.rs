@@ -365,7 +365,17 @@ pub fn matches_pattern(pattern: &str, text: &str) -> bool {
     glob(pattern.as_bytes(), text.as_bytes())
 }
 
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+/// What is behind the part of `key` that has no wildcards, and behind the same part of `text`; `None` if `text` has another.
+/// `fold` makes of a byte of the key what it is in an index.
+pub(super) fn literal_part<'k, 't>(
+    key: &'k [u8], text: &'t [u8], fold: impl Fn(u8) -> u8,
+) -> Option<(&'k [u8], &'t [u8])> {
+    let (literal, pattern) = key.split_at(key.iter().position(|b| WILDCARDS.contains(b)).unwrap_or(key.len()));
+    let (begin, behind) = text.split_at_checked(literal.len())?;
+    literal.iter().map(|b| fold(*b)).eq(begin.iter().copied()).then_some((pattern, behind))
+}
+
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
     // What is behind the last `*`, and the text that it was tried on: earlier ones need no other try, for what stands
     // between them matched as early as it can.

@@ -6,24 +6,25 @@ use core::fmt::{self, Write};
 
 use super::Plan;
 use super::config::{Config, When};
-use super::index::{Index, IndexError, Matches, normalize_alias};
-use crate::limits::{INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
+use super::index::{IndexError, Matches, normalize_alias};
+use super::table::Table;
+use crate::limits::{ALIAS_MATCHES, INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
 use crate::name::{self, Name};
 use crate::text;
 
 /// The indexes of a module tree; what is missing is as if it were empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Indexes<'m> {
-    /// `modules.dep.bin`
-    pub dep: Option<Index<'m>>,
-    /// `modules.alias.bin`
-    pub alias: Option<Index<'m>>,
-    /// `modules.symbols.bin`
-    pub symbols: Option<Index<'m>>,
-    /// `modules.builtin.bin`
-    pub builtin: Option<Index<'m>>,
-    /// `modules.builtin.alias.bin`
-    pub builtin_alias: Option<Index<'m>>,
+    /// `modules.dep`
+    pub dep: Option<Table<'m>>,
+    /// `modules.alias`
+    pub alias: Option<Table<'m>>,
+    /// `modules.symbols`
+    pub symbols: Option<Table<'m>>,
+    /// `modules.builtin`
+    pub builtin: Option<Table<'m>>,
+    /// `modules.builtin.alias`
+    pub builtin_alias: Option<Table<'m>>,
 }
 
 /// A module, as it was asked for.
@@ -38,7 +39,8 @@ pub struct Module<'m> {
 }
 
 impl<'m> Module<'m> {
-    fn named(name: &'m str) -> Module<'m> {
+    /// The module of that name.
+    pub fn named(name: &'m str) -> Module<'m> {
         Module { name, alias: None, command: None }
     }
 
@@ -54,6 +56,11 @@ impl<'m> Module<'m> {
             None => write!(written, "{}", Name(self.name)),
         };
         written
+    }
+
+    /// The parameters that the configuration has for it, to be joined by spaces.
+    pub fn options(self, config: Config<'m>) -> impl Iterator<Item = &'m str> {
+        config.options(move |text| self.has_options_of(text))
     }
 
     /// Whether options for `text` are for it: by its name, or by the alias that it was asked for by.
@@ -77,6 +84,8 @@ pub enum Action<'m> {
     Builtin,
     /// Nothing: there is no such module.
     Absent,
+    /// Nothing, and of what it needs neither: a blacklist names it.
+    Blacklisted,
 }
 
 /// A module whose turn has come.
@@ -88,14 +97,8 @@ pub struct Step<'m> {
     pub action: Action<'m>,
     /// Whether its failure is one of what was asked for; not so for a soft dependency.
     pub is_required: bool,
-}
-
-impl<'m> Step<'m> {
-    /// The parameters that the configuration has for it, to be joined by spaces.
-    pub fn options(&self, config: Config<'m>) -> impl Iterator<Item = &'m str> {
-        let module = self.module;
-        config.options(move |text| module.has_options_of(text))
-    }
+    /// Whether it is what was asked for.
+    pub is_target: bool,
 }
 
 /// Why there is no plan.
@@ -105,14 +108,14 @@ pub enum PlanError {
     NotFound,
     /// The name has brackets without a partner, or is over [`INDEX_KEY_BYTES`].
     Name,
-    /// An index is damaged.
-    Index(IndexError),
+    /// This index is damaged, or what it says is over a limit.
+    Index(&'static str, IndexError),
+    /// Over [`ALIAS_MATCHES`] modules have this alias.
+    TooManyMatches,
     /// More modules have soft dependencies than [`PLAN_VISITED`].
     TooMany,
     /// Soft dependencies go deeper than [`PLAN_DEPTH`].
     TooDeep,
-    /// What the steps were handed to wants no more.
-    Stopped,
 }
 
 impl fmt::Display for PlanError {
@@ -120,41 +123,50 @@ impl fmt::Display for PlanError {
         match self {
             PlanError::NotFound => f.write_str("no module and no alias of that name"),
             PlanError::Name => f.write_str("not a name: its brackets have no partner, or it is too long"),
-            PlanError::Index(error) => error.fmt(f),
+            PlanError::Index(file, error) => write!(f, "{file}: {error}"),
+            PlanError::TooManyMatches => write!(f, "more match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
             PlanError::TooMany => {
                 write!(f, "over PLAN_VISITED, {PLAN_VISITED}, modules with dependencies of their own")
             }
             PlanError::TooDeep => write!(f, "soft dependencies over PLAN_DEPTH, {PLAN_DEPTH}, deep"),
-            PlanError::Stopped => f.write_str("stopped"),
         }
     }
 }
 
-impl From<IndexError> for PlanError {
-    fn from(error: IndexError) -> PlanError {
-        PlanError::Index(error)
-    }
-}
-
-/// Takes steps; `false` ends the plan.
+/// Takes steps; `false` leaves out what else one of the modules that were asked for needs, and this itself.
 pub type Each<'e, 'm> = &'e mut dyn FnMut(Step<'m>) -> bool;
 
+/// When a module that a blacklist names is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blacklists {
+    /// When it was asked for by an alias, as by modprobe.
+    Aliases,
+    /// However it was asked for, as by `modprobe -b`, which is what an initramfs uses.
+    All,
+}
+
 /// Hands out what modprobe would do for `name`, a module or an alias.
-pub fn plan<'m>(indexes: Indexes<'m>, config: Config<'m>, name: &'m str, each: Each<'_, 'm>) -> Result<(), PlanError> {
+pub fn plan<'m>(
+    indexes: Indexes<'m>, config: Config<'m>, blacklists: Blacklists, name: &'m str, each: Each<'_, 'm>,
+) -> Result<(), PlanError> {
     let resolver = Resolver { indexes, config };
     let asked = resolver.lookup(name)?;
     if asked.is_empty() {
         return Err(PlanError::NotFound);
     }
     for module in asked {
-        // A module is not loaded by an alias if a blacklist names it.
-        if module.alias.is_some() && config.is_blacklisted(&module.written()) {
+        let written = module.written();
+        if (module.alias.is_some() || blacklists == Blacklists::All) && config.is_blacklisted(&written) {
+            each(Step { module, action: Action::Blacklisted, is_required: true, is_target: true });
             continue;
         }
-        let target_files = resolver.files(&module.written())?;
+        let target_files = resolver.files(&written)?;
         let visited = heapless::Vec::new();
         let mut walk = Walk { resolver, target: module, target_files, visited, each: &mut *each };
-        walk.probe(module, PLAN_DEPTH)?;
+        match walk.probe(module, PLAN_DEPTH) {
+            Ok(()) | Err(Halt::Stopped) => {}
+            Err(Halt::Error(error)) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -165,7 +177,7 @@ struct Resolver<'m> {
     config: Config<'m>,
 }
 
-type Modules<'m> = heapless::Vec<Module<'m>, { crate::limits::ALIAS_MATCHES }>;
+type Modules<'m> = heapless::Vec<Module<'m>, ALIAS_MATCHES>;
 type NormalName = heapless::String<INDEX_KEY_BYTES>;
 
 impl<'m> Resolver<'m> {
@@ -205,7 +217,7 @@ impl<'m> Resolver<'m> {
     }
 
     fn add_matches(
-        &self, found: &mut Modules<'m>, index: Option<Index<'m>>, alias: &str, asked: &'m str,
+        &self, found: &mut Modules<'m>, index: Option<Table<'m>>, alias: &str, asked: &'m str,
     ) -> Result<(), PlanError> {
         let names: Matches<'m> = index.map_or(Ok(Matches::new()), |index| index.matches(alias))?;
         names.into_iter().try_for_each(|name| add(found, Module::by_alias(name, asked)))
@@ -234,7 +246,20 @@ fn needed<'m>(files: Option<Plan<'m>>) -> impl Iterator<Item = Module<'m>> {
 }
 
 fn add<'m>(found: &mut Modules<'m>, module: Module<'m>) -> Result<(), PlanError> {
-    found.push(module).map_err(|_| PlanError::Index(IndexError::TooManyMatches))
+    found.push(module).map_err(|_| PlanError::TooManyMatches)
+}
+
+/// Why a walk ends early.
+enum Halt {
+    /// What the steps were handed to wants no more of it.
+    Stopped,
+    Error(PlanError),
+}
+
+impl From<PlanError> for Halt {
+    fn from(error: PlanError) -> Halt {
+        Halt::Error(error)
+    }
 }
 
 /// One plan in the making.
@@ -249,7 +274,7 @@ struct Walk<'e, 'm> {
 
 impl<'m> Walk<'_, 'm> {
     /// What `module` needs, and then itself.
-    fn probe(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
+    fn probe(&mut self, module: Module<'m>, depth: usize) -> Result<(), Halt> {
         if self.visited.iter().any(|seen| is_same(seen, &module)) {
             return Ok(());
         }
@@ -262,26 +287,30 @@ impl<'m> Walk<'_, 'm> {
     }
 
     /// The module between its soft dependencies.
-    fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), PlanError> {
+    fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), Halt> {
         let Resolver { config, .. } = self.resolver;
         let name = module.written();
-        let has_before = self.softdeps(&name, When::Before, depth)?;
-        let has_softdeps =
-            has_before || config.softdeps(&name, When::After).any(|asked| !self.softdep(asked).is_empty());
+        let mut has_softdeps = self.softdeps(&name, When::Before, depth)?;
+        for asked in config.softdeps(&name, When::After) {
+            has_softdeps |= !self.softdep(asked)?.is_empty();
+        }
         self.step(module, &name, has_softdeps)?;
         self.softdeps(&name, When::After, depth).map(drop)
     }
 
     /// What a soft dependency stands for; one that does not exist is none.
-    fn softdep(&self, asked: &'m str) -> Modules<'m> {
-        self.resolver.lookup(asked).unwrap_or_default()
+    fn softdep(&self, asked: &'m str) -> Result<Modules<'m>, PlanError> {
+        match self.resolver.lookup(asked) {
+            Err(PlanError::Name) => Ok(Modules::new()),
+            found => found,
+        }
     }
 
     /// What the soft dependencies of the module `name` need, and they themselves: whether there are any.
-    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<bool, PlanError> {
+    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<bool, Halt> {
         let mut has_any = false;
         for asked in self.resolver.config.softdeps(name, when) {
-            for module in self.softdep(asked) {
+            for module in self.softdep(asked)? {
                 has_any = true;
                 self.probe(module, depth)?;
             }
@@ -290,7 +319,7 @@ impl<'m> Walk<'_, 'm> {
     }
 
     /// Hands out a module. Its soft dependencies stand in for a command, as they were once declared by such.
-    fn step(&mut self, module: Module<'m>, name: &str, has_softdeps: bool) -> Result<(), PlanError> {
+    fn step(&mut self, module: Module<'m>, name: &str, has_softdeps: bool) -> Result<(), Halt> {
         let command = module.command.or_else(|| self.resolver.config.install(name)).filter(|_| !has_softdeps);
         let action = match (command, self.resolver.files(name)?) {
             (Some(command), _) => Action::Run(command),
@@ -298,9 +327,9 @@ impl<'m> Walk<'_, 'm> {
             (None, None) if self.resolver.is_builtin(name)? => Action::Builtin,
             (None, None) => Action::Absent,
         };
-        let is_required =
-            is_same(&module, &self.target) || needed(self.target_files).any(|needed| is_same(&needed, &module));
-        if (self.each)(Step { module, action, is_required }) { Ok(()) } else { Err(PlanError::Stopped) }
+        let is_target = is_same(&module, &self.target);
+        let is_required = is_target || needed(self.target_files).any(|needed| is_same(&needed, &module));
+        if (self.each)(Step { module, action, is_required, is_target }) { Ok(()) } else { Err(Halt::Stopped) }
     }
 }
 
@@ -319,7 +348,7 @@ mod tests {
         let mut writer = Writer::new(&mut buf);
         writer.file(config, &mut |number, error| panic!("{number}: {error}"));
         let mut steps = Vec::new();
-        plan(Indexes::default(), writer.finish(), name, &mut |step| {
+        plan(Indexes::default(), writer.finish(), Blacklists::Aliases, name, &mut |step| {
             let need = if step.is_required { "" } else { "?" };
             steps.push(format!("{}{need} {:?}", step.module.name, step.action));
             steps.len() < 40
@@ -337,7 +366,7 @@ mod tests {
         assert_eq!(steps(config, "none"), Err(PlanError::NotFound));
         assert_eq!(steps(config, "a["), Err(PlanError::Name));
         assert_eq!(steps(config, &"a".repeat(INDEX_KEY_BYTES + 1)), Err(PlanError::Name));
-        assert!(steps("alias x a\nblacklist a\ninstall a b\n", "x").unwrap().is_empty());
+        assert_eq!(steps("alias x a\nblacklist a\ninstall a b\n", "x").unwrap(), ["a Blacklisted"]);
     }
 
     /// `count` modules, each with a command, and what `softdep` says of each.
@@ -362,13 +391,13 @@ mod tests {
             many(rays + 1, |i| if i == 0 { format!("softdep m0 post:{names}\n") } else { String::new() })
         };
         // The fortieth step ends the plan.
-        assert_eq!(steps(&star(PLAN_VISITED - 1), "m0"), Err(PlanError::Stopped));
+        assert_eq!(steps(&star(PLAN_VISITED - 1), "m0").map(|steps| steps.len()), Ok(40));
         let mut buf = vec![0; 1 << 16];
         let mut writer = Writer::new(&mut buf);
         writer.file(&star(PLAN_VISITED), &mut |_, _| {});
-        let planned = plan(Indexes::default(), writer.finish(), "m0", &mut |_| true);
+        let planned = plan(Indexes::default(), writer.finish(), Blacklists::All, "m0", &mut |_| true);
         assert_eq!(planned, Err(PlanError::TooMany));
-        let aliases = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
-        assert_eq!(steps(&aliases, "x"), Err(PlanError::Index(IndexError::TooManyMatches)));
+        let aliases = "alias x a\n".repeat(ALIAS_MATCHES + 1);
+        assert_eq!(steps(&aliases, "x"), Err(PlanError::TooManyMatches));
     }
 }

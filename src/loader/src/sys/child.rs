@@ -1,6 +1,7 @@
 //! A child process that shares our memory and makes one system call: what blocks, or what the kernel shall be able to kill.
 
 use core::cell::Cell;
+use core::mem::ManuallyDrop;
 
 use linux_raw_sys::general as nr;
 
@@ -55,8 +56,25 @@ impl<'c> Child<'c> {
 
 impl Drop for Child<'_> {
     fn drop(&mut self) {
-        let _ = call_restarting(nr::__NR_wait4, [self.pid, 0, 0, 0]);
+        let _ = wait(self.pid);
     }
+}
+
+/// wait4(2) for one child: its status.
+fn wait(pid: usize) -> Result<i32, Errno> {
+    let mut status = 0;
+    call_restarting(nr::__NR_wait4, [pid, &raw mut status as usize, 0, 0])?;
+    Ok(status)
+}
+
+/// Runs a program in a child process and waits for its end: the status of wait4(2). `argv` and `envp` are arrays of C strings
+/// that end in a null pointer.
+pub(super) fn spawn(path: usize, argv: usize, envp: usize) -> Result<i32, Errno> {
+    let request = ChildCall::new(nr::__NR_execve, [path, argv, envp]);
+    let child = ManuallyDrop::new(Child::start(&request)?);
+    let status = wait(child.pid)?;
+    // A call that succeeds never returns.
+    if request.was_killed() { Ok(status) } else { request.result().map(|()| status) }
 }
 
 /// Makes a system call in a child process: where it runs out of memory the kernel kills the child, and does not panic

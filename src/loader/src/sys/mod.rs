@@ -8,11 +8,12 @@
 use core::ffi::CStr;
 use core::mem::{ManuallyDrop, MaybeUninit};
 
-use linux_raw_sys::general as nr;
+use linux_raw_sys::{general as nr, net, netlink};
 
 use crate::decode::Opener;
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel, Stat};
+use crate::limits::SPAWN_STRINGS;
 use crate::load::Failure;
 
 #[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
@@ -229,6 +230,34 @@ pub fn sleep_ms(ms: u32) {
         let time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
         let _ = call(arch::CLOCK_NANOSLEEP_OLD, [clock, 0, &raw const time as usize]);
     }
+}
+
+/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it.
+fn poll<const N: usize>(fds: [&Fd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
+    let mut fds = fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
+    let (sec, nsec) = timeout_ms.map_or((0, 0), |ms| (ms / 1000, ms % 1000 * 1_000_000));
+    let time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let at = |time: usize| if timeout_ms.is_some() { time } else { 0 };
+    let list = &raw mut fds as usize;
+    match call_restarting(arch::PPOLL, [list, N, at(&raw const time as usize), 0, 0]) {
+        // 32-bit kernels before 5.1 only know the old call, and small ones since then only the new.
+        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, [list, N, at(&raw const old_time as usize), 0, 0])?,
+        polled => polled?,
+    };
+    Ok(fds.map(|fd| fd.revents != 0))
+}
+
+/// socket(2) and bind(2): what the kernel tells of devices, to read without blocking.
+fn uevents() -> Result<Fd, Errno> {
+    let kind = (net::SOCK_DGRAM | O_CLOEXEC | O_NONBLOCK) as usize;
+    let protocol = netlink::NETLINK_KOBJECT_UEVENT as usize;
+    let fd = Fd(call(nr::__NR_socket, [net::AF_NETLINK as usize, kind, protocol])? as i32);
+    // The first group has the kernel's messages, the second those of udev.
+    let group = 1;
+    let address = netlink::sockaddr_nl { nl_family: net::AF_NETLINK as _, nl_pad: 0, nl_pid: 0, nl_groups: group };
+    call(nr::__NR_bind, [fd.0 as usize, &raw const address as usize, size_of_val(&address)])?;
+    Ok(fd)
 }
 
 /// getpid(2).
@@ -467,6 +496,48 @@ impl Kernel for Linux {
 
     fn allocate(&self, len_bytes: usize) -> Result<Region, Errno> {
         mmap(None, len_bytes, nr::PROT_READ | nr::PROT_WRITE, nr::MAP_PRIVATE | nr::MAP_ANONYMOUS)
+    }
+
+    fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno> {
+        let dir = openat(None, folder, O_RDONLY | O_DIRECTORY)?;
+        let mut buf = [0; 1024];
+        loop {
+            match getdents64(&dir, &mut buf)? {
+                0 => return Ok(()),
+                len => directory_entries(&buf[..len]).for_each(|(_, name)| each(name.to_str().unwrap_or_default())),
+            }
+        }
+    }
+
+    fn exists(&self, path: &CStr) -> bool {
+        faccessat(path, 0).is_ok()
+    }
+
+    fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno> {
+        let pointers = |texts: &[&CStr]| {
+            let mut pointers = [core::ptr::null(); SPAWN_STRINGS + 1];
+            for (to, text) in pointers[..SPAWN_STRINGS].iter_mut().zip(texts) {
+                *to = text.as_ptr();
+            }
+            if texts.len() > SPAWN_STRINGS { Err(Errno::E2BIG) } else { Ok(pointers) }
+        };
+        let (path, argv, envp) = (argv.first().ok_or(Errno::EINVAL)?, pointers(argv)?, pointers(envp)?);
+        child::spawn(path.as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize)
+    }
+
+    fn uevents(&self) -> Option<Fd> {
+        uevents().ok()
+    }
+
+    fn wait(&self, uevents: Option<&Fd>, timeout_ms: u32) {
+        /// Not all that is waited for is told of: what a program or a thread of the kernel makes.
+        const LOOK_MS: u32 = 20;
+        const LOOK_ALL_THE_SAME_MS: u32 = 250;
+        let Some(uevents) = uevents else { return sleep_ms(timeout_ms.min(LOOK_MS)) };
+        if poll([uevents], Some(timeout_ms.min(LOOK_ALL_THE_SAME_MS))).is_ok() {
+            // What they say does not matter: all is looked at again. That some were lost is told as an error, once.
+            while matches!(read(uevents, &mut [0; 64]), Ok(_) | Err(Errno::ENOBUFS)) {}
+        }
     }
 
     fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno> {

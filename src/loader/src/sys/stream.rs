@@ -9,7 +9,7 @@ use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
 use super::child::{Child, ChildCall};
-use super::{Fd, Region, arch, call, call_restarting, mmap, read};
+use super::{Fd, Region, arch, call, mmap, read};
 use crate::decode::{DecodeError, Opener, Source};
 use crate::errno::Errno;
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
@@ -225,16 +225,10 @@ fn pipe() -> Result<(Fd, Fd), Errno> {
     Ok((Fd(fds[0]), Fd(fds[1])))
 }
 
-/// ppoll(2) without a time limit: which of the two has something to read, or has ended.
+/// Which of the two has something to read, or has ended.
 fn poll(a: &Fd, b: &Fd) -> Result<(bool, bool), Errno> {
-    let mut fds = [a, b].map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
-    let args = [&raw mut fds as usize, fds.len(), 0, 0, 0];
-    match call_restarting(arch::PPOLL, args) {
-        // 32-bit kernels before 5.1 only know the old call, and small ones since then only the new.
-        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, args)?,
-        polled => polled?,
-    };
-    Ok((fds[0].revents != 0, fds[1].revents != 0))
+    let [a, b] = super::poll([a, b], None)?;
+    Ok((a, b))
 }
 
 #[cfg(test)]

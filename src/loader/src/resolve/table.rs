@@ -1,0 +1,136 @@
+//! What depmod knows of a tree, in whichever form the tree has it: a binary index, or a text.
+//!
+//! A text is read from its start for each question, so it is for trees that are small or have nothing else, as those of busybox's
+//! depmod, of OpenWrt and of Android. The formats: modules.dep(5), and what depmod writes.
+
+use super::index::{Index, IndexError, Matches, glob, literal_part, normalize_alias};
+use super::plan::PlanError;
+use crate::limits::INDEX_KEY_BYTES;
+use crate::name;
+use crate::text;
+
+/// A file of a tree, to look keys up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'m> {
+    /// Its name, for errors.
+    file: &'static str,
+    form: Form<'m>,
+}
+
+/// What a file of depmod's is made of.
+#[derive(Clone, Copy, Debug)]
+enum Form<'m> {
+    /// `*.bin`
+    Binary(Index<'m>),
+    /// `modules.dep` and `modules.builtin`: a path begins each line.
+    Paths(&'m [u8]),
+    /// `modules.alias` and `modules.symbols`: lines of `alias PATTERN MODULE`.
+    Aliases(&'m [u8]),
+    /// `modules.builtin.modinfo`: `MODULE.alias=PATTERN` among other such words, each with a NUL behind it.
+    Modinfo(&'m [u8]),
+}
+
+impl<'m> Table<'m> {
+    /// What `bytes`, all of the file of that name, hold.
+    pub fn new(file: &'static str, bytes: &'m [u8]) -> Result<Table<'m>, PlanError> {
+        let form = match file {
+            "modules.dep" | "modules.builtin" => Form::Paths(bytes),
+            "modules.alias" | "modules.symbols" => Form::Aliases(bytes),
+            "modules.builtin.modinfo" => Form::Modinfo(bytes),
+            _ => Form::Binary(Index::new(bytes).map_err(|error| PlanError::Index(file, error))?),
+        };
+        Ok(Table { file, form })
+    }
+
+    /// The value of the module `name`, as the kernel writes it: in `modules.dep` its line.
+    pub fn find(&self, name: &str) -> Result<Option<&'m str>, PlanError> {
+        let found = match self.form {
+            Form::Binary(index) => index.find(name),
+            Form::Paths(text) => {
+                // A line that is no text has no module's name.
+                let mut lines = text.split(|b| *b == b'\n').filter_map(|line| core::str::from_utf8(line).ok());
+                let path = |line| text::split_once(line, b':').map_or(line, |(path, _)| path);
+                Ok(lines.find(|line| name::of(path(line)).is_written(name)))
+            }
+            Form::Aliases(_) | Form::Modinfo(_) => Ok(None),
+        };
+        found.map_err(|error| PlanError::Index(self.file, error))
+    }
+
+    /// The modules whose patterns match `alias`, which is normal: those of modules that come first in the tree's order first.
+    pub fn matches(&self, alias: &str) -> Result<Matches<'m>, PlanError> {
+        let mut found = Matches::new();
+        let result = match self.form {
+            Form::Binary(index) => return index.matches(alias).map_err(|error| PlanError::Index(self.file, error)),
+            Form::Paths(_) => Ok(()),
+            Form::Aliases(text) => text.split(|b| *b == b'\n').try_for_each(|line| {
+                let Some(line) = line.strip_prefix(b"alias ") else { return Ok(()) };
+                let Some(at) = line.iter().rposition(|b| *b == b' ') else { return Ok(()) };
+                let (pattern, name) = line.split_at(at);
+                add_match(&mut found, pattern, name.trim_ascii(), alias)
+            }),
+            Form::Modinfo(text) => text.split(|b| *b == 0).try_for_each(|word| {
+                let dot = word.iter().position(|b| *b == b'.').unwrap_or(0);
+                let (name, rest) = word.split_at(dot);
+                match rest.strip_prefix(b".alias=") {
+                    Some(pattern) => add_match(&mut found, pattern, name, alias),
+                    None => Ok(()),
+                }
+            }),
+        };
+        result.map_err(|error| PlanError::Index(self.file, error))?;
+        Ok(found)
+    }
+}
+
+/// Adds the module `name` if its `pattern`, as the module has it, matches; one that is none to depmod never does.
+fn add_match<'m>(found: &mut Matches<'m>, pattern: &'m [u8], name: &'m [u8], alias: &str) -> Result<(), IndexError> {
+    // Most are of other buses: they are known by their first bytes, without being normalized.
+    let fold = |b| if b == b'-' { b'_' } else { b };
+    if literal_part(pattern, alias.as_bytes(), fold).is_none() {
+        return Ok(());
+    }
+    let (Ok(pattern), Ok(name)) = (core::str::from_utf8(pattern), core::str::from_utf8(name)) else { return Ok(()) };
+    let mut normal = heapless::String::<INDEX_KEY_BYTES>::new();
+    if pattern.len() > normal.capacity() {
+        return Err(IndexError::LongKey);
+    }
+    let matches = normalize_alias(pattern, &mut normal).is_ok()
+        && literal_part(normal.as_bytes(), alias.as_bytes(), |b| b).is_some_and(|(rest, text)| glob(rest, text));
+    if matches { found.push(name).map_err(|_| IndexError::TooManyMatches) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_as_indexes_are() {
+        let dep = Table::new("modules.dep", b"k/snd-a.ko.xz: k/b.ko\nk/b.ko:\n\xff.ko:\n/lib/modules/c.ko:").unwrap();
+        assert_eq!(dep.find("snd_a"), Ok(Some("k/snd-a.ko.xz: k/b.ko")));
+        assert_eq!(dep.find("b"), Ok(Some("k/b.ko:")));
+        assert_eq!(dep.find("c"), Ok(Some("/lib/modules/c.ko:")));
+        assert_eq!((dep.find("snd-a"), dep.find("d")), (Ok(None), Ok(None)));
+        let alias = b"# Aliases\nalias x-[a-c]* one\nalias x two\nalias x_b1 three\nalias x[-] four\nalias \nalias y\n";
+        let alias = Table::new("modules.alias", alias).unwrap();
+        let matches = |text| alias.matches(text).map(|names| names.to_vec());
+        assert_eq!(matches("x_b1"), Ok(vec!["one", "three"]));
+        assert_eq!(matches("x-"), Ok(vec!["four"]));
+        assert_eq!((matches("y"), matches("")), (Ok(vec![]), Ok(vec![])));
+        let info = b"a.alias=p:*\0a.license=GPL\0b.parm=x\0b.alias=p:1\0";
+        let info = Table::new("modules.builtin.modinfo", info).unwrap();
+        assert_eq!(info.matches("p:1").map(|names| names.to_vec()), Ok(vec!["a", "b"]));
+        let damaged = Table::new("modules.dep.bin", b"text").unwrap_err();
+        assert_eq!(damaged.to_string(), "modules.dep.bin: it is no binary index of depmod's");
+    }
+
+    #[test]
+    fn limits_are_told() {
+        let many = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
+        let found = Table::new("modules.alias", many.as_bytes()).unwrap().matches("x");
+        assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::TooManyMatches)));
+        let long = format!("alias x*{} a\n", "y".repeat(INDEX_KEY_BYTES));
+        let found = Table::new("modules.alias", long.as_bytes()).unwrap().matches("x");
+        assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::LongKey)));
+    }
+}

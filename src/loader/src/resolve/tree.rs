@@ -1,0 +1,230 @@
+//! A folder of modules with what depmod knows of it, and the configuration of modprobe.d(5): what a plan is made from.
+//!
+//! Indexes are mapped, so that of a binary one only the pages are read that a question leads to. What is on the kernel command
+//! line is not kept here, but comes with each question.
+
+use core::ffi::CStr;
+
+use super::FileName;
+use super::config::{Config, ConfigError, Writer};
+use super::plan::{Blacklists, Each, Indexes, PlanError, plan};
+use super::table::Table;
+use crate::errno::Errno;
+use crate::kernel::{FileKind, Kernel};
+use crate::limits::CONFIG_BYTES;
+use crate::report::shown;
+use crate::{Path, path};
+
+/// kmod's folders of configuration: of files of one name that of the first folder counts (modprobe.d(5)).
+pub const CONFIG_FOLDERS: [&CStr; 5] =
+    [c"/etc/modprobe.d", c"/run/modprobe.d", c"/usr/local/lib/modprobe.d", c"/usr/lib/modprobe.d", c"/lib/modprobe.d"];
+
+/// The files with the tables of [`Indexes`], in the order of its fields, each with what stands in where it is missing.
+const FILES: [[&str; 2]; 5] = [
+    ["modules.dep.bin", "modules.dep"],
+    ["modules.alias.bin", "modules.alias"],
+    ["modules.symbols.bin", "modules.symbols"],
+    ["modules.builtin.bin", "modules.builtin"],
+    ["modules.builtin.alias.bin", "modules.builtin.modinfo"],
+];
+
+/// Configuration that a tree brings itself.
+const OWN_CONFIG: [&str; 2] = ["modules.softdep", "modules.weakdep"];
+
+/// A tree whose files are mapped.
+#[derive(Debug)]
+pub struct Tree<K: Kernel> {
+    folder: Path,
+    tables: [Option<File<K>>; 5],
+    config: K::Region,
+    config_bytes: usize,
+}
+
+#[derive(Debug)]
+struct File<K: Kernel> {
+    name: &'static str,
+    /// `None` where it is empty.
+    region: Option<K::Region>,
+}
+
+/// Why a tree cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeError {
+    /// This file of it cannot be read.
+    File(&'static str, Errno),
+    /// There is no memory for the configuration.
+    Memory(Errno),
+    /// A path is over [`crate::limits::PATH_BYTES`].
+    LongPath,
+}
+
+impl<K: Kernel> Tree<K> {
+    /// Maps the indexes of `folder`, `/lib/modules/RELEASE`, and reads the configuration of the folders of `config`. `tell` hears
+    /// of each line that is left out, by its number, or as line 0 of a file that is.
+    pub fn open(
+        kernel: &K, folder: &Path, config: &[&CStr], tell: &mut dyn FnMut(&str, usize, ConfigError),
+    ) -> Result<Tree<K>, TreeError> {
+        let mut tables = [const { None }; FILES.len()];
+        for (table, names) in tables.iter_mut().zip(FILES) {
+            for name in names {
+                let path = path(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
+                match map(kernel, &path) {
+                    Ok(region) => *table = Some(File { name, region }),
+                    Err(Errno::ENOENT) => continue,
+                    Err(errno) => return Err(TreeError::File(name, errno)),
+                }
+                break;
+            }
+        }
+        let mut region = kernel.allocate(CONFIG_BYTES).map_err(TreeError::Memory)?;
+        let mut writer = Writer::new(region.as_mut());
+        read_config(kernel, folder, config, &mut writer, tell);
+        let config_bytes = writer.finish().files.len();
+        Ok(Tree { folder: folder.clone(), tables, config: region, config_bytes })
+    }
+
+    /// The tree's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it says which files there are.
+    pub fn is_indexed(&self) -> bool {
+        self.tables[0].is_some()
+    }
+
+    /// What the files of configuration say, and `cmdline`, which is that of [`Config`].
+    pub fn config<'t>(&'t self, cmdline: &'t str) -> Config<'t> {
+        let files = self.config.as_ref().get(..self.config_bytes).unwrap_or_default();
+        Config { files: core::str::from_utf8(files).unwrap_or_default(), cmdline }
+    }
+
+    /// See [`plan()`]; `cmdline` is that of [`Config`].
+    pub fn plan<'t>(
+        &'t self, cmdline: &'t str, blacklists: Blacklists, name: &'t str, each: Each<'_, 't>,
+    ) -> Result<(), PlanError> {
+        let table = |at: usize| {
+            let Some(File { name, region }) = &self.tables[at] else { return Ok(None) };
+            Table::new(name, region.as_ref().map_or(&[], |region| region.as_ref())).map(Some)
+        };
+        let indexes = Indexes {
+            dep: table(0)?,
+            alias: table(1)?,
+            symbols: table(2)?,
+            builtin: table(3)?,
+            builtin_alias: table(4)?,
+        };
+        plan(indexes, self.config(cmdline), blacklists, name, each)
+    }
+}
+
+/// Maps a file whole; `None` for an empty one.
+fn map<K: Kernel>(kernel: &K, path: &CStr) -> Result<Option<K::Region>, Errno> {
+    let file = kernel.open(path)?;
+    match usize::try_from(kernel.stat(&file)?.size_bytes) {
+        Ok(0) => Ok(None),
+        Ok(len) => kernel.map(&file, len).map(Some),
+        Err(_) => Err(Errno::EFBIG),
+    }
+}
+
+/// Reads all files of configuration, sorted by their names.
+fn read_config<K: Kernel>(
+    kernel: &K, tree: &Path, folders: &[&CStr], writer: &mut Writer, tell: &mut dyn FnMut(&str, usize, ConfigError),
+) {
+    // There are few, and to look for the next one each time takes no memory for their names.
+    let mut last = FileName::new();
+    loop {
+        let mut next: Option<(FileName, Path)> = None;
+        let mut consider = |folder: &CStr, name: &str| {
+            let is_next = name > last.as_str() && next.as_ref().is_none_or(|(next, _)| name < next.as_str());
+            if is_next
+                && let Ok(name) = FileName::try_from(name)
+                && let Some(path) = path(&[folder.to_bytes(), b"/", name.as_bytes()])
+                && is_file(kernel, &path)
+            {
+                next = Some((name, path));
+            }
+        };
+        OWN_CONFIG.iter().for_each(|name| consider(tree, name));
+        for folder in folders {
+            // A folder that is not there has no files.
+            let _ = kernel.list(folder, &mut |name| {
+                if name.ends_with(".conf") && !name.starts_with(".") {
+                    consider(folder, name);
+                }
+            });
+        }
+        let Some((name, path)) = next else { return };
+        let file = shown(&path);
+        match map(kernel, &path) {
+            Ok(None) => {}
+            Ok(Some(region)) => match core::str::from_utf8(region.as_ref()) {
+                Ok(text) => writer.file(text, &mut |number, error| tell(file, number, error)),
+                Err(_) => tell(file, 0, ConfigError::NotUtf8),
+            },
+            Err(errno) => tell(file, 0, ConfigError::Read(errno)),
+        }
+        last = name;
+    }
+}
+
+fn is_file<K: Kernel>(kernel: &K, path: &CStr) -> bool {
+    kernel.open(path).and_then(|file| kernel.stat(&file)).is_ok_and(|stat| stat.kind == FileKind::Regular)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use crate::resolve::plan::Action;
+
+    fn open(fake: &Fake) -> (Tree<Fake>, Vec<String>) {
+        let mut told = Vec::new();
+        let mut tell = |file: &str, number: usize, error: ConfigError| told.push(format!("{file}:{number}: {error}"));
+        let tree = Tree::open(fake, &path(&[b"/t"]).unwrap(), &[c"/etc/m", c"/lib/m"], &mut tell).unwrap();
+        (tree, told)
+    }
+
+    #[test]
+    fn configuration_is_read_by_names_and_the_first_folder_counts() {
+        let fake = Fake::default()
+            .with_file("/t/modules.softdep", b"softdep a pre: b\n")
+            .with_file("/lib/m/a.conf", b"options a x=1\noops\n")
+            .with_file("/lib/m/z.conf", b"options a x=4\n")
+            .with_file("/etc/m/z.conf", b"options a x=3\n")
+            .with_file("/etc/m/n.conf", b"\xff")
+            .with_file("/etc/m/.b.conf", b"options a x=2\n")
+            .with_file("/etc/m/b", b"options a x=2\n");
+        let (tree, told) = open(&fake);
+        assert_eq!(tree.config("").files, "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
+        assert_eq!(told, ["/lib/m/a.conf:2: not a command of modprobe.d, or incomplete", "/etc/m/n.conf:0: not UTF-8"]);
+        let line = format!("options a {}\n", "x".repeat(CONFIG_BYTES / 2 - 1));
+        let (tree, told) = open(&fake.with_file("/etc/m/b.conf", line.repeat(2).as_bytes()));
+        assert_eq!(
+            told[1..3],
+            ["/etc/m/b.conf:2: the configuration is over CONFIG_BYTES".to_string(), told[2].clone()]
+        );
+        assert!(tree.config("").files.ends_with("x=3\n"));
+    }
+
+    #[test]
+    fn a_binary_index_comes_before_its_text_and_damage_is_named() {
+        let fake =
+            Fake::default().with_file("/t/modules.dep", b"a.ko: b.ko\nb.ko:\n").with_file("/t/modules.alias", b"");
+        let plan = |fake: &Fake| {
+            let mut steps = Vec::new();
+            let (tree, _) = open(fake);
+            assert!(tree.is_indexed());
+            let planned = tree.plan("", Blacklists::All, "a", &mut |step| {
+                steps.push(matches!(step.action, Action::Load(file) if file == format!("{}.ko", step.module.name)));
+                true
+            });
+            planned.map(|()| steps)
+        };
+        assert_eq!(plan(&fake), Ok(vec![true, true]));
+        let error = plan(&fake.with_file("/t/modules.dep.bin", b"a.ko:")).unwrap_err();
+        assert_eq!(error.to_string(), "modules.dep.bin: it is no binary index of depmod's");
+        assert!(!open(&Fake::default()).0.is_indexed());
+    }
+}
