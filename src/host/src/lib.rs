@@ -9,6 +9,7 @@
 
 pub mod board;
 pub mod codec;
+pub mod depmod;
 pub mod disk;
 pub mod guest;
 pub mod image;

@@ -1,0 +1,433 @@
+//! What depmod(8) finds out about modules, from the modules themselves: which of them each needs, and what else it is
+//! called.
+//!
+//! With it a tree that depmod has not seen can be used, and an image can have indexes of just the modules in it. Texts
+//! and binary indexes are depmod's, byte by byte; only the lines of `modules.symbols`, which depmod takes out of a
+//! hash table, stand in the modules' order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::fs;
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use elf::ElfBytes;
+use elf::abi::SHN_UNDEF;
+use elf::endian::AnyEndian;
+use modest_loader::limits::INDEX_KEY_BYTES;
+use modest_loader::name;
+use modest_loader::resolve::index::{
+    AliasError, HAS_CHILDREN, HAS_PREFIX, HAS_VALUES, MAGIC, MAJOR, OFFSET, normalize_alias,
+};
+
+use crate::codec::decode;
+use crate::module::modinfo;
+
+/// What modules say of themselves and need of each other.
+#[derive(Clone, Debug)]
+pub struct Indexes {
+    /// In the order of `modules.order`, then of their paths.
+    modules: Vec<Module>,
+    /// For each, the places of all that it needs, what is needed first at the end.
+    needed: Vec<Vec<usize>>,
+}
+
+/// What a module says of itself.
+#[derive(Clone, Debug, Default)]
+struct Module {
+    /// Relative to the tree.
+    path: String,
+    /// As the kernel writes it.
+    name: String,
+    exported: BTreeSet<String>,
+    undefined: Vec<String>,
+    /// The modules that its build found it to need.
+    depends: Vec<String>,
+    aliases: Vec<String>,
+    softdeps: Vec<String>,
+    weakdeps: Vec<String>,
+}
+
+impl Indexes {
+    /// Of modules, each with its path in a tree and its image; `order` is the tree's `modules.order`, and those that are
+    /// not in it come last, as they are given.
+    ///
+    /// Of modules of one name the first counts, or else the first in `updates`.
+    pub fn of_modules<P: Into<String>, I: AsRef<[u8]>>(
+        modules: impl IntoIterator<Item = (P, I)>, order: &str,
+    ) -> Result<Indexes> {
+        let read = modules.into_iter().map(|(path, image)| Module::read(path.into(), image.as_ref()));
+        Self::of(read.collect::<Result<_>>()?, order)
+    }
+
+    /// Of all modules below the folder `dir`, read by all cores at once.
+    pub fn of_tree(dir: &Path) -> Result<Indexes> {
+        let order = dir.join("modules.order");
+        let order = match fs::read_to_string(&order) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| order.display().to_string())?,
+        };
+        let mut files = Vec::new();
+        add_files(&mut files, dir, "")?;
+        files.sort();
+        let modules = on_all_cores(&files, |file| {
+            let path = dir.join(file);
+            let read = || Module::read(file.clone(), &decode(&fs::read(&path)?)?);
+            read().with_context(|| path.display().to_string())
+        });
+        Self::of(modules.into_iter().collect::<Result<_>>()?, &order)
+    }
+
+    fn of(found: Vec<Module>, order: &str) -> Result<Indexes> {
+        let mut modules = one_of_each_name(found);
+        let position: HashMap<_, _> = order.lines().enumerate().map(|(i, line)| (without_ending(line), i)).collect();
+        modules.sort_by_key(|module| position.get(without_ending(&module.path)).copied().unwrap_or(usize::MAX));
+        let direct = direct(&modules);
+        let sorted = sort_users_first(&direct).map_err(|circle| {
+            let paths: Vec<_> = circle.iter().map(|i| modules[*i].path.as_str()).collect();
+            anyhow!("modules that need each other: {}", paths.join(" needs "))
+        })?;
+        Ok(Indexes { needed: needed(&direct, &sorted), modules })
+    }
+
+    /// The text of `modules.dep`.
+    pub fn dep(&self) -> String {
+        self.dep_lines().map(|(_, line)| line + "\n").collect()
+    }
+
+    /// The text of `modules.alias`.
+    pub fn alias(&self) -> String {
+        let lines = self.each(|module| &module.aliases).map(|(_, name, alias)| format!("alias {alias} {name}\n"));
+        with_heading("Aliases extracted from modules themselves.", lines)
+    }
+
+    /// The text of `modules.symbols`.
+    pub fn symbols(&self) -> String {
+        let lines = self.symbol_keys().map(|(i, key)| format!("alias {key} {}\n", self.modules[i].name));
+        with_heading("Aliases for symbols, used by symbol_request().", lines)
+    }
+
+    /// The text of `modules.softdep`.
+    pub fn softdep(&self) -> String {
+        let lines = self.each(|module| &module.softdeps).map(|(_, name, text)| format!("softdep {name} {text}\n"));
+        with_heading("Soft dependencies extracted from modules themselves.", lines)
+    }
+
+    /// The text of `modules.weakdep`.
+    pub fn weakdep(&self) -> String {
+        let lines = self.each(|module| &module.weakdeps).map(|(_, name, text)| format!("weakdep {name} {text}\n"));
+        with_heading("Weak dependencies extracted from modules themselves.", lines)
+    }
+
+    /// The bytes of `modules.dep.bin`.
+    pub fn dep_bin(&self) -> Result<Vec<u8>> {
+        binary_index(self.dep_lines().map(|(i, line)| (self.modules[i].name.clone(), i as u32, line)))
+    }
+
+    /// The bytes of `modules.alias.bin`.
+    pub fn alias_bin(&self) -> Result<Vec<u8>> {
+        let mut entries = Vec::new();
+        for (i, name, alias) in self.each(|module| &module.aliases) {
+            let mut key = heapless::String::<INDEX_KEY_BYTES>::new();
+            match normalize_alias(alias, &mut key) {
+                Ok(()) => entries.push((key.to_string(), i as u32, name.to_string())),
+                // No text would match it; to depmod too it is one of the text alone.
+                Err(AliasError::Brackets) => {}
+                Err(error @ AliasError::Long) => bail!("{}: {error}: {alias}", self.modules[i].path),
+            }
+        }
+        binary_index(entries)
+    }
+
+    /// The bytes of `modules.symbols.bin`.
+    pub fn symbols_bin(&self) -> Result<Vec<u8>> {
+        binary_index(self.symbol_keys().map(|(i, key)| (key, i as u32, self.modules[i].name.clone())))
+    }
+
+    /// The place of each module, and its line of `modules.dep`.
+    fn dep_lines(&self) -> impl Iterator<Item = (usize, String)> {
+        self.modules.iter().zip(&self.needed).enumerate().map(|(i, (module, needed))| {
+            let mut line = format!("{}:", module.path);
+            for i in needed {
+                let _ = write!(line, " {}", self.modules[*i].path);
+            }
+            (i, line)
+        })
+    }
+
+    /// Each text that `of` tells of each module, behind the module's place and name.
+    fn each<'a>(
+        &'a self, of: impl Fn(&'a Module) -> &'a Vec<String>,
+    ) -> impl Iterator<Item = (usize, &'a str, &'a str)> {
+        let modules = self.modules.iter().enumerate();
+        modules.flat_map(move |(i, module)| of(module).iter().map(move |text| (i, module.name.as_str(), text.as_str())))
+    }
+
+    /// What each exported symbol is looked up as, behind the place of the module that has it.
+    fn symbol_keys(&self) -> impl Iterator<Item = (usize, String)> {
+        let exporters = exporters(&self.modules);
+        self.modules.iter().enumerate().flat_map(move |(i, module)| {
+            let own = module.exported.iter().filter(|symbol| exporters[symbol.as_str()] == i);
+            own.map(|symbol| (i, format!("symbol:{symbol}"))).collect::<Vec<_>>()
+        })
+    }
+}
+
+fn with_heading(heading: &str, lines: impl Iterator<Item = String>) -> String {
+    format!("# {heading}\n{}", lines.collect::<String>())
+}
+
+impl Module {
+    fn read(path: String, image: &[u8]) -> Result<Module> {
+        let mut module = Module { name: name::of(&path).to_string(), path, ..Module::default() };
+        module.read_image(image).with_context(|| module.path.clone())?;
+        Ok(module)
+    }
+
+    fn read_image(&mut self, image: &[u8]) -> Result<()> {
+        for (key, value) in modinfo(image)? {
+            match key {
+                "alias" => self.aliases.push(value.into()),
+                "softdep" => self.softdeps.push(value.into()),
+                "weakdep" => self.weakdeps.push(value.into()),
+                "depends" => self.depends.extend(value.split(',').map(|name| name::Name(name).to_string())),
+                _ => {}
+            }
+        }
+        let elf = ElfBytes::<AnyEndian>::minimal_parse(image)?;
+        if let Some((symbols, names)) = elf.symbol_table()? {
+            for symbol in symbols.iter().skip(1) {
+                let name = names.get_raw(symbol.st_name as usize)?;
+                if symbol.st_shndx == SHN_UNDEF {
+                    self.undefined.push(str::from_utf8(name)?.into());
+                } else if let Some(name) = name.strip_prefix(b"__crc_") {
+                    self.exported.insert(str::from_utf8(name)?.into());
+                }
+            }
+        }
+        // A kernel without CONFIG_MODVERSIONS has no checksums of symbols. Their names stand with those of name spaces,
+        // as which depmod does not know them either.
+        if self.exported.is_empty()
+            && let Some(header) = elf.section_header_by_name("__ksymtab_strings")?
+        {
+            let (data, _) = elf.section_data(&header)?;
+            let names = str::from_utf8(data)?.split('\0').filter(|name| !name.is_empty());
+            self.exported.extend(names.map(String::from));
+        }
+        Ok(())
+    }
+
+    /// Whether it is where depmod prefers modules to others of their name.
+    fn is_update(&self) -> bool {
+        self.path.starts_with("updates/")
+    }
+}
+
+/// A path without what tells the compression.
+fn without_ending(path: &str) -> &str {
+    name::strip_ko(path).map_or(path, |(stem, _)| stem)
+}
+
+/// Adds the modules in the folder `dir` and below, as paths behind `prefix`.
+fn add_files(files: &mut Vec<String>, dir: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry.with_context(|| dir.display().to_string())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            // Links to the kernel's sources, with objects of all kinds.
+            if !matches!(&*name, "build" | "source") {
+                add_files(files, &path, &format!("{prefix}{name}/"))?;
+            }
+        } else if name::strip_ko(&name).is_some() {
+            ensure!(path.to_str().is_some(), "{}: its name is not UTF-8", path.display());
+            files.push(format!("{prefix}{name}"));
+        }
+    }
+    Ok(())
+}
+
+/// What `work` makes of each of `items`, in their order.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let one_core = || {
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(i) else { return done };
+            done.push((i, work(item)));
+        }
+    };
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(one_core)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_by_key(|(i, _)| *i);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn one_of_each_name(found: Vec<Module>) -> Vec<Module> {
+    let mut chosen = HashMap::new();
+    for (i, module) in found.iter().enumerate() {
+        let held = chosen.entry(module.name.clone()).or_insert(i);
+        if module.is_update() && !found[*held].is_update() {
+            *held = i;
+        }
+    }
+    let found = found.into_iter().enumerate();
+    found.filter_map(|(i, module)| (chosen[&module.name] == i).then_some(module)).collect()
+}
+
+/// The place of the module that has a symbol: of those that do, the last.
+fn exporters(modules: &[Module]) -> HashMap<&str, usize> {
+    let modules = modules.iter().enumerate();
+    modules.flat_map(|(i, module)| module.exported.iter().map(move |symbol| (symbol.as_str(), i))).collect()
+}
+
+/// For each module, those that have its symbols, in the order in which it names these; a symbol that no module has is
+/// the kernel's.
+fn direct(modules: &[Module]) -> Vec<Vec<usize>> {
+    let exporters = exporters(modules);
+    let names: HashMap<_, _> = modules.iter().enumerate().map(|(i, module)| (module.name.as_str(), i)).collect();
+    let of = |module: &Module| {
+        // One whose symbols were left out still says whose they were.
+        let (words, places) = match &module.undefined[..] {
+            [] => (&module.depends, &names),
+            _ => (&module.undefined, &exporters),
+        };
+        let mut needed = Vec::new();
+        for place in words.iter().filter_map(|word| places.get(word.as_str()).copied()) {
+            if !needed.contains(&place) {
+                needed.push(place);
+            }
+        }
+        needed
+    };
+    modules.iter().map(of).collect()
+}
+
+/// The places of modules, each behind all that need it; or those of a circle, each before what it needs, and the first
+/// again at the end.
+///
+/// Of the many such orders this is depmod's: next is always the one that was the last to have all its users behind it.
+fn sort_users_first(direct: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+    let mut users = vec![0; direct.len()];
+    direct.iter().flatten().for_each(|i| users[*i] += 1);
+    let mut free: Vec<_> = (0..direct.len()).filter(|i| users[*i] == 0).collect();
+    let mut sorted = Vec::new();
+    while let Some(next) = free.pop() {
+        sorted.push(next);
+        for needed in &direct[next] {
+            users[*needed] -= 1;
+            if users[*needed] == 0 {
+                free.push(*needed);
+            }
+        }
+    }
+    match users.iter().position(|left| *left > 0) {
+        Some(left) => Err(circle(direct, &users, left)),
+        None => Ok(sorted),
+    }
+}
+
+/// A circle, found from `start` by going from one that has `users` left to one of these.
+fn circle(direct: &[Vec<usize>], users: &[usize], start: usize) -> Vec<usize> {
+    let mut way = vec![start];
+    loop {
+        let last = way[way.len() - 1];
+        let user = (0..direct.len()).find(|i| (users[*i] > 0) && direct[*i].contains(&last));
+        let Some(user) = user else { return way };
+        let before = way.iter().position(|i| *i == user);
+        way.push(user);
+        if let Some(before) = before {
+            way.reverse();
+            way.truncate(way.len() - before);
+            return way;
+        }
+    }
+}
+
+/// For each module, all that it needs, also through others, in the order of `sorted`.
+fn needed(direct: &[Vec<usize>], sorted: &[usize]) -> Vec<Vec<usize>> {
+    let mut rank = vec![0; sorted.len()];
+    sorted.iter().enumerate().for_each(|(at, i)| rank[*i] = at);
+    let mut all = vec![Vec::new(); sorted.len()];
+    for i in sorted.iter().rev() {
+        let through = direct[*i].iter().flat_map(|j| &all[*j]);
+        let mut needed: Vec<usize> = direct[*i].iter().chain(through).copied().collect();
+        needed.sort_by_key(|j| rank[*j]);
+        needed.dedup();
+        all[*i] = needed;
+    }
+    all
+}
+
+/// A binary index with these keys, each with a priority and a value, as depmod writes it: see
+/// [`modest_loader::resolve::index`].
+pub fn binary_index(entries: impl IntoIterator<Item = (String, u32, String)>) -> Result<Vec<u8>> {
+    let mut keys = BTreeMap::<String, Vec<(u32, String)>>::new();
+    for (key, priority, value) in entries {
+        ensure!(key.is_ascii(), "a key of an index that is not ASCII: {key}");
+        ensure!(!key.contains('\0') && !value.contains('\0'), "a NUL in an index: {key:?} {value:?}");
+        let values = keys.entry(key).or_default();
+        // Of those of the same priority the last comes first.
+        values.insert(values.partition_point(|(before, _)| *before < priority), (priority, value));
+    }
+    let mut file = [MAGIC, MAJOR << 16 | 1, 0].map(u32::to_be_bytes).concat();
+    // The root never has a prefix.
+    let root = write_node(&mut file, &keys.iter().collect::<Vec<_>>(), 0, 0);
+    ensure!(file.len() <= OFFSET as usize, "an index over {OFFSET} bytes");
+    file[8..12].copy_from_slice(&root.to_be_bytes());
+    Ok(file)
+}
+
+/// A key, and its values by priority.
+type Entry<'a> = (&'a String, &'a Vec<(u32, String)>);
+
+/// Writes a node behind its children, and returns its offset. It is that of all `entries`, whose keys are the same up to
+/// `end`; the part from `start` is its prefix, what is before that its parents say.
+fn write_node(file: &mut Vec<u8>, entries: &[Entry], start: usize, end: usize) -> u32 {
+    let (own, below) = entries.split_at(usize::from(entries.first().is_some_and(|(key, _)| key.len() == end)));
+    let byte = |entry: &Entry| entry.0.as_bytes()[end];
+    let children: Vec<_> = below
+        .chunk_by(|a, b| byte(a) == byte(b))
+        .map(|entries| (byte(&entries[0]), write_node(file, entries, end + 1, common(entries, end + 1))))
+        .collect();
+    let mut offset = file.len() as u32;
+    if let [(key, _), ..] = entries
+        && start < end
+    {
+        offset |= HAS_PREFIX;
+        file.extend(key[start..end].as_bytes());
+        file.push(0);
+    }
+    if let ([(first, _), ..], [.., (last, _)]) = (&children[..], &children[..]) {
+        offset |= HAS_CHILDREN;
+        file.extend([first, last]);
+        let mut slots = vec![0; usize::from(last - first) + 1];
+        children.iter().for_each(|(byte, child)| slots[usize::from(byte - first)] = *child);
+        file.extend(slots.into_iter().flat_map(u32::to_be_bytes));
+    }
+    if let [(_, values)] = own {
+        offset |= HAS_VALUES;
+        file.extend((values.len() as u32).to_be_bytes());
+        for (priority, value) in *values {
+            file.extend(priority.to_be_bytes());
+            file.extend(value.as_bytes());
+            file.push(0);
+        }
+    }
+    offset
+}
+
+/// Up to where the keys of `entries`, sorted and the same up to `at`, are the same.
+fn common(entries: &[Entry], at: usize) -> usize {
+    let ([(first, _), ..], [.., (last, _)]) = (entries, entries) else { return at };
+    at + first.bytes().zip(last.bytes()).skip(at).take_while(|(a, b)| a == b).count()
+}
