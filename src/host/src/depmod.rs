@@ -59,7 +59,10 @@ impl Indexes {
     pub fn of_modules<P: Into<String>, I: AsRef<[u8]>>(
         modules: impl IntoIterator<Item = (P, I)>, order: &str,
     ) -> Result<Indexes> {
-        let read = modules.into_iter().map(|(path, image)| Module::read(path.into(), image.as_ref()));
+        let read = modules.into_iter().map(|(path, image)| {
+            let path = path.into();
+            Module::read(path.clone(), image.as_ref()).context(path)
+        });
         Self::of(read.collect::<Result<_>>()?, order)
     }
 
@@ -129,17 +132,8 @@ impl Indexes {
 
     /// The bytes of `modules.alias.bin`.
     pub fn alias_bin(&self) -> Result<Vec<u8>> {
-        let mut entries = Vec::new();
-        for (i, name, alias) in self.each(|module| &module.aliases) {
-            let mut key = heapless::String::<INDEX_KEY_BYTES>::new();
-            match normalize_alias(alias, &mut key) {
-                Ok(()) => entries.push((key.to_string(), i as u32, name.to_string())),
-                // No text would match it; to depmod too it is one of the text alone.
-                Err(AliasError::Brackets) => {}
-                Err(error @ AliasError::Long) => bail!("{}: {error}: {alias}", self.modules[i].path),
-            }
-        }
-        binary_index(entries)
+        let aliases = self.each(|module| &module.aliases);
+        alias_index(aliases.map(|(i, name, alias)| (alias, i as u32, name)))
     }
 
     /// The bytes of `modules.symbols.bin`.
@@ -183,7 +177,7 @@ fn with_heading(heading: &str, lines: impl Iterator<Item = String>) -> String {
 impl Module {
     fn read(path: String, image: &[u8]) -> Result<Module> {
         let mut module = Module { name: name::of(&path).to_string(), path, ..Module::default() };
-        module.read_image(image).with_context(|| module.path.clone())?;
+        module.read_image(image)?;
         Ok(module)
     }
 
@@ -366,6 +360,35 @@ fn needed(direct: &[Vec<usize>], sorted: &[usize]) -> Vec<Vec<usize>> {
         all[*i] = needed;
     }
     all
+}
+
+/// The bytes of `modules.builtin.bin`, from the text of `modules.builtin`.
+pub fn builtin_bin(builtin: &str) -> Result<Vec<u8>> {
+    binary_index(builtin.lines().map(|path| (name::of(path).to_string(), 0, String::new())))
+}
+
+/// The bytes of `modules.builtin.alias.bin`, from those of `modules.builtin.modinfo`.
+pub fn builtin_alias_bin(modinfo: &[u8]) -> Result<Vec<u8>> {
+    let texts = modinfo.split(|b| *b == 0).filter_map(|text| str::from_utf8(text).ok());
+    alias_index(texts.filter_map(|text| {
+        let (key, alias) = text.split_once('=')?;
+        Some((alias, 0, key.strip_suffix(".alias")?))
+    }))
+}
+
+/// An index of aliases, each with a priority and the name of its module.
+fn alias_index<'a>(aliases: impl Iterator<Item = (&'a str, u32, &'a str)>) -> Result<Vec<u8>> {
+    let mut entries = Vec::new();
+    for (alias, priority, name) in aliases {
+        let mut key = heapless::String::<INDEX_KEY_BYTES>::new();
+        match normalize_alias(alias, &mut key) {
+            Ok(()) => entries.push((key.to_string(), priority, name.to_string())),
+            // Nothing that is looked up is like it; depmod too has it in the text alone.
+            Err(AliasError::Brackets) => {}
+            Err(error @ AliasError::Long) => bail!("{name}: {error}: {alias}"),
+        }
+    }
+    binary_index(entries)
 }
 
 /// A binary index with these keys, each with a priority and a value, as depmod writes it: see
