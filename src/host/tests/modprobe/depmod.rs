@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mkmodest::codec::encode;
-use mkmodest::depmod::Indexes;
+use mkmodest::depmod::{self, Indexes};
 use mkmodest::kernel::Tree;
 use modest_loader::image::Format;
 use modest_loader::resolve::index::Index;
@@ -70,12 +70,16 @@ fn differing(indexes: &Indexes, tree: &Tree) -> Vec<String> {
     ];
     for (name, ours) in binaries {
         let (ours, depmods) = (ours.unwrap(), fs::read(tree.dir.join(name)).unwrap());
-        // Other versions of depmod write nodes in another order.
-        if ours != depmods && (is_our_depmod() || entries(&ours) != entries(&depmods)) {
+        if !is_same_index(&ours, &depmods) {
             differing.push(name.into());
         }
     }
     differing
+}
+
+/// Whether an index of ours is depmod's; other versions of depmod write nodes in another order.
+fn is_same_index(ours: &[u8], depmods: &[u8]) -> bool {
+    ours == depmods || !is_our_depmod() && entries(ours) == entries(depmods)
 }
 
 /// Whether depmod is of the version whose files ours are to the byte.
@@ -101,7 +105,10 @@ fn a_part_of_debians_modules() {
     assert!(files.len() > 500, "{}", files.len());
 
     let (base, part) = empty_tree();
-    symlink(debian.dir.join("modules.order"), part.dir.join("modules.order")).unwrap();
+    let (builtin, modinfo) = ("modules.builtin", "modules.builtin.modinfo");
+    for file in ["modules.order", builtin, modinfo] {
+        symlink(debian.dir.join(file), part.dir.join(file)).unwrap();
+    }
     for file in &files {
         let link = part.dir.join(file);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
@@ -120,6 +127,13 @@ fn a_part_of_debians_modules() {
     }
     assert!(run_depmod(base.path()));
     assert_eq!(differing(&indexes, &part), [""; 0]);
+    let read = |file: &str| fs::read(part.dir.join(file)).unwrap();
+    for (name, ours) in [
+        ("modules.builtin.bin", depmod::builtin_bin(&lines(&debian, builtin).join("\n"))),
+        ("modules.builtin.alias.bin", depmod::builtin_alias_bin(&read(modinfo))),
+    ] {
+        assert!(is_same_index(&ours.unwrap(), &read(name)), "{name}");
+    }
 }
 
 /// A module's file, and those of all that it needs, in a line of modules.dep.
