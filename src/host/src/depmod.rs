@@ -29,7 +29,7 @@ use crate::module::modinfo;
 /// What modules say of themselves and need of each other.
 #[derive(Clone, Debug)]
 pub struct Indexes {
-    /// In the order of `modules.order`, then of their paths.
+    /// In the order of `modules.order`; then the others, as they were found.
     modules: Vec<Module>,
     /// For each, the places of all that it needs, what is needed first at the end.
     needed: Vec<Vec<usize>>,
@@ -413,8 +413,8 @@ pub fn binary_index(entries: impl IntoIterator<Item = (String, u32, String)>) ->
 /// A key, and its values by priority.
 type Entry<'a> = (&'a String, &'a Vec<(u32, String)>);
 
-/// Writes a node behind its children, and returns its offset. It is that of all `entries`, whose keys are the same up to
-/// `end`; the part from `start` is its prefix, what is before that its parents say.
+/// Writes the node of `entries` behind its children, and returns its offset. Their keys are the same up to `end`; what is
+/// before `start` the nodes above say, and the rest is the prefix.
 fn write_node(file: &mut Vec<u8>, entries: &[Entry], start: usize, end: usize) -> u32 {
     let (own, below) = entries.split_at(usize::from(entries.first().is_some_and(|(key, _)| key.len() == end)));
     let byte = |entry: &Entry| entry.0.as_bytes()[end];
@@ -427,7 +427,7 @@ fn write_node(file: &mut Vec<u8>, entries: &[Entry], start: usize, end: usize) -
         && start < end
     {
         offset |= HAS_PREFIX;
-        file.extend(key[start..end].as_bytes());
+        file.extend(&key.as_bytes()[start..end]);
         file.push(0);
     }
     if let ([(first, _), ..], [.., (last, _)]) = (&children[..], &children[..]) {
