@@ -4,11 +4,12 @@
 //! manifest of an image is resolved, so that the target looks nothing up.
 //!
 //! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order; [`module`] reads
-//! each, with [`codec`] and [`strip`]; [`image`] puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`]
+//! each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`] puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`]
 //! runs it all. The binary is only the command line.
 
 pub mod board;
 pub mod codec;
+pub mod depmod;
 pub mod disk;
 pub mod guest;
 pub mod image;

@@ -1,9 +1,10 @@
-//! Holds what mkmodest would load for a name to what kmod's modprobe would.
+//! Holds what mkmodest would load for a name to what kmod's modprobe would, and its indexes to those of depmod.
 //!
 //! How much is tested, the environment may say: `MODEST_TEST_ALIASES` of each of Debian's kernels, and
 //! `MODEST_TEST_TREES` at random; `MODEST_TEST_SEED` makes those of an earlier run again.
 
 mod cmdline;
+mod depmod;
 mod kmod;
 mod random;
 mod trees;

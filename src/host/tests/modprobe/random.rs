@@ -123,29 +123,47 @@ impl Module {
 
     /// The file: as much of one as depmod reads.
     fn image(&self, modules: &[Module]) -> Vec<u8> {
-        let mut object = Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
         let aliases = self.aliases.iter().map(|alias| format!("alias={alias}\0"));
         let softdeps = self.softdeps.iter().map(|softdep| format!("softdep={softdep}\0"));
         let modinfo: String = ["license=GPL\0".into()].into_iter().chain(aliases).chain(softdeps).collect();
-        for (section, text) in [(".modinfo", modinfo), ("__ksymtab_strings", self.symbol() + "\0")] {
-            let id = object.add_section(Vec::new(), section.into(), SectionKind::ReadOnlyData);
-            object.append_section_data(id, text.as_bytes(), 1);
-        }
         let needed = self.deps.iter().map(|dep| modules[*dep].symbol());
-        for name in needed.chain(self.is_unresolved.then(|| "nothing_has_this".into())) {
-            object.add_symbol(Symbol {
-                name: name.into(),
-                value: 0,
-                size: 0,
-                kind: SymbolKind::Unknown,
-                scope: SymbolScope::Unknown,
-                weak: false,
-                section: SymbolSection::Undefined,
-                flags: SymbolFlags::None,
-            });
-        }
-        object.write().unwrap()
+        let undefined = needed.chain(self.is_unresolved.then(|| "nothing_has_this".into()));
+        image(&modinfo, &(self.symbol() + "\0"), undefined.map(|name| Undefined { name, weak: false }), &[])
     }
+}
+
+/// A symbol that a module needs.
+#[derive(Clone, Debug)]
+pub struct Undefined {
+    pub name: String,
+    pub weak: bool,
+}
+
+/// A module: as much of one as depmod reads. It has `defined` as symbols.
+pub fn image(
+    modinfo: &str, ksymtab_strings: &str, undefined: impl IntoIterator<Item = Undefined>, defined: &[String],
+) -> Vec<u8> {
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+    for (section, text) in [(".modinfo", modinfo), ("__ksymtab_strings", ksymtab_strings)] {
+        let id = object.add_section(Vec::new(), section.into(), SectionKind::ReadOnlyData);
+        object.append_section_data(id, text.as_bytes(), 1);
+    }
+    let undefined = undefined.into_iter().map(|Undefined { name, weak }| (name, weak, SymbolSection::Undefined));
+    let defined = defined.iter().map(|name| (name.clone(), false, SymbolSection::Absolute));
+    for (name, weak, section) in undefined.chain(defined) {
+        let is_undefined = section == SymbolSection::Undefined;
+        object.add_symbol(Symbol {
+            name: name.into(),
+            value: 0,
+            size: 0,
+            kind: if is_undefined { SymbolKind::Unknown } else { SymbolKind::Data },
+            scope: if is_undefined { SymbolScope::Unknown } else { SymbolScope::Dynamic },
+            weak,
+            section,
+            flags: SymbolFlags::None,
+        });
+    }
+    object.write().unwrap()
 }
 
 /// A tree on disk.

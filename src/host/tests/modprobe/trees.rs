@@ -12,7 +12,8 @@ use crate::kmod::{Place, assert_same};
 
 const BOARDS: [&str; 3] = ["qemu-aarch64", "qemu-armv7", "qemu-riscv64"];
 
-fn tree(board: &str) -> Tree {
+/// The modules of a board's first kernel.
+pub fn tree(board: &str) -> Tree {
     let file = format!("{}/../../boards/{board}.toml", env!("CARGO_MANIFEST_DIR"));
     Kernel::find(&Board::load(&file).unwrap(), None).unwrap().tree
 }
@@ -28,7 +29,8 @@ fn assert_same_names(names: impl Fn(&Tree) -> Vec<String>) {
     assert_same(&places.collect::<Vec<_>>());
 }
 
-fn lines(tree: &Tree, index: &str) -> Vec<String> {
+/// The lines of one of its files.
+pub fn lines(tree: &Tree, index: &str) -> Vec<String> {
     fs::read_to_string(tree.dir.join(index)).unwrap().lines().map(String::from).collect()
 }
 

@@ -10,15 +10,19 @@ use core::fmt;
 
 use crate::limits::{ALIAS_MATCHES, INDEX_DEPTH, INDEX_KEY_BYTES};
 
-const MAGIC: u32 = 0xb007_f457;
+/// What an index begins with.
+pub const MAGIC: u32 = 0xb007_f457;
 /// Indexes of another major version are of another format; minor ones have not been used.
-const MAJOR: u32 = 2;
+pub const MAJOR: u32 = 2;
 
 /// The part of a node's offset that is one.
-const OFFSET: u32 = (1 << 28) - 1;
-const HAS_PREFIX: u32 = 1 << 31;
-const HAS_VALUES: u32 = 1 << 30;
-const HAS_CHILDREN: u32 = 1 << 29;
+pub const OFFSET: u32 = (1 << 28) - 1;
+/// Says in a node's offset that it begins with a prefix.
+pub const HAS_PREFIX: u32 = 1 << 31;
+/// Says in a node's offset that it ends with values.
+pub const HAS_VALUES: u32 = 1 << 30;
+/// Says in a node's offset that children stand in it.
+pub const HAS_CHILDREN: u32 = 1 << 29;
 
 /// The bytes that begin a wildcard, in the order that kmod follows them.
 const WILDCARDS: [u8; 3] = *b"*?[";
