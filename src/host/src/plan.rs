@@ -218,45 +218,45 @@ impl Plan {
 
     /// The manifest, with `files` being those of [`Plan::steps`].
     pub fn manifest(&self, comment: &str, tree: &Tree, files: &[ModuleFile]) -> Result<String> {
-        let mut files = files.iter();
-        let text = self.text(tree, false, &mut |_| {
-            let ModuleFile { file, image_bytes, .. } = files.next().context("as many files as steps")?;
-            Ok((file.clone(), Some(*image_bytes)))
-        });
-        Ok(format!("# {comment}\n{}", text?))
+        Ok(format!("# {comment}\n{}", self.text(tree, Some(files))?))
     }
 
     /// The manifest without what the files tell, but with what a person might want to know.
     pub fn listing(&self, tree: &Tree) -> Result<String> {
-        self.text(tree, true, &mut |step| Ok((step.file.clone(), None)))
+        self.text(tree, None)
     }
 
-    fn text(
-        &self, tree: &Tree, has_notes: bool, file_and_size: &mut dyn FnMut(&Step) -> Result<(String, Option<u64>)>,
-    ) -> Result<String> {
+    fn text(&self, tree: &Tree, files: Option<&[ModuleFile]>) -> Result<String> {
         let root = tree.target_dir();
         let mut text = String::new();
         emit(&mut text, &Line::Root(&root))?;
+        let mut read = files.unwrap_or_default().iter();
         for row in &self.rows {
             let step = match row {
                 Row::Directive(line) => {
                     emit(&mut text, &Line::parse(line.as_bytes()).map_err(|e| anyhow!("{line}: {}", e.problem))?)?;
                     continue;
                 }
-                Row::Note(note) if has_notes => {
-                    text += &format!("# {note}\n");
+                Row::Note(note) => {
+                    if files.is_none() {
+                        text += &format!("# {note}\n");
+                    }
                     continue;
                 }
-                Row::Note(_) => continue,
                 Row::Module(step) => step,
             };
-            let (file, size_bytes) = file_and_size(step)?;
+            // A file's name changes with its format.
+            let (file, size_bytes) = match files {
+                Some(_) => read.next().map(|module| (&module.file, Some(module.image_bytes))),
+                None => Some((&step.file, None)),
+            }
+            .context("as many files as steps")?;
             // The target's path ends in a NUL.
             ensure!(root.len() + 1 + file.len() < PATH_BYTES, "{root}/{file}: over PATH_BYTES, {PATH_BYTES}");
             let Step { optional, path, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
-            emit(&mut text, &Line::Entry(Entry { module: &file, optional, path, size_bytes, device, params }))?;
+            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, params }))?;
         }
         Ok(text)
     }

@@ -477,9 +477,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 }
 
+/// Hands each part of a text to a visitor.
+type Parts<'a> = dyn Fn(&mut dyn FnMut(&str)) + 'a;
+
 /// Parameters in memory of their own, with spaces between and a NUL behind, which the parsers let through in none; `None`
 /// where there are none.
-fn joined<K: Kernel>(kernel: &K, each: &dyn Fn(&mut dyn FnMut(&str))) -> Result<Option<K::Region>, Errno> {
+fn joined<K: Kernel>(kernel: &K, each: &Parts) -> Result<Option<K::Region>, Errno> {
     let mut len = 0;
     each(&mut |text| len += if text.is_empty() { 0 } else { text.len() + 1 });
     if len == 0 {
