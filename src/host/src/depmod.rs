@@ -68,20 +68,12 @@ impl Indexes {
 
     /// Of all modules below the folder `dir`, read by all cores at once.
     pub fn of_tree(dir: &Path) -> Result<Indexes> {
-        let order = dir.join("modules.order");
-        let order = match fs::read_to_string(&order) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            read => read.with_context(|| order.display().to_string())?,
-        };
-        let mut files = Vec::new();
-        add_files(&mut files, dir, "")?;
-        files.sort();
-        let modules = on_all_cores(&files, |file| {
+        let modules = on_all_cores(&module_files(dir)?, |file| {
             let path = dir.join(file);
             let read = || Module::read(file.clone(), &decode(&fs::read(&path)?)?);
             read().with_context(|| path.display().to_string())
         });
-        Self::of(modules.into_iter().collect::<Result<_>>()?, &order)
+        Self::of(modules.into_iter().collect::<Result<_>>()?, &order(dir)?)
     }
 
     fn of(found: Vec<Module>, order: &str) -> Result<Indexes> {
@@ -139,6 +131,16 @@ impl Indexes {
     /// The bytes of `modules.symbols.bin`.
     pub fn symbols_bin(&self) -> Result<Vec<u8>> {
         binary_index(self.symbol_keys().map(|(i, key)| (key, i as u32, self.modules[i].name.clone())))
+    }
+
+    /// The files that modules are looked up in, by their names in a tree.
+    pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        Ok(vec![
+            ("modules.dep.bin", self.dep_bin()?),
+            ("modules.alias.bin", self.alias_bin()?),
+            ("modules.symbols.bin", self.symbols_bin()?),
+            ("modules.softdep", self.softdep().into_bytes()),
+        ])
     }
 
     /// The place of each module, and its line of `modules.dep`.
@@ -223,6 +225,28 @@ impl Module {
 /// A path without what tells the compression.
 fn without_ending(path: &str) -> &str {
     name::strip_ko(path).map_or(path, |(stem, _)| stem)
+}
+
+/// The text of `modules.order` in `dir`; empty if there is none.
+pub(crate) fn order(dir: &Path) -> Result<String> {
+    let path = dir.join("modules.order");
+    let bytes = read_if_there(&path)?.unwrap_or_default();
+    String::from_utf8(bytes).with_context(|| path.display().to_string())
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| path.display().to_string()),
+    }
+}
+
+/// The paths of all modules below the folder `dir`, sorted.
+pub fn module_files(dir: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    add_files(&mut files, dir, "")?;
+    files.sort();
+    Ok(files)
 }
 
 /// Adds the modules in the folder `dir` and below, as paths behind `prefix`.
@@ -360,6 +384,29 @@ fn needed(direct: &[Vec<usize>], sorted: &[usize]) -> Vec<Vec<usize>> {
         all[*i] = needed;
     }
     all
+}
+
+/// An index, made of the bytes of another file.
+type Make = fn(&[u8]) -> Result<Vec<u8>>;
+
+/// The indexes of what is built into the kernel, by their names: those in `dir`, or what stands in for them there.
+pub fn builtin_files(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    const FILES: [(&str, &str, Make); 2] = [
+        ("modules.builtin.bin", "modules.builtin", |text| builtin_bin(str::from_utf8(text)?)),
+        ("modules.builtin.alias.bin", "modules.builtin.modinfo", builtin_alias_bin),
+    ];
+    let mut files = Vec::new();
+    for (name, source, make) in FILES {
+        let source = dir.join(source);
+        let bytes = match read_if_there(&dir.join(name))? {
+            Some(bytes) => Some(bytes),
+            None => read_if_there(&source)?
+                .map(|bytes| make(&bytes).with_context(|| source.display().to_string()))
+                .transpose()?,
+        };
+        files.extend(bytes.map(|bytes| (name, bytes)));
+    }
+    Ok(files)
 }
 
 /// The bytes of `modules.builtin.bin`, from the text of `modules.builtin`.

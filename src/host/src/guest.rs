@@ -249,7 +249,7 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         board.qemu.program = program.to_str().unwrap().into();
-        let tree = Tree { dir: "/t".into(), release: "6.1.0".into() };
+        let tree = Tree::new("/t", "6.1.0");
         let mut kernel = Kernel { spec: board.kernels[0].clone(), dir: "/k".into(), tree };
         kernel.spec.cmdline_extra = kernel_extra.into();
         kernel.spec.dtb = Some("a/b.dtb".into());

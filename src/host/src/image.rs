@@ -106,7 +106,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     };
     let mut notes = Vec::new();
     let config: Vec<_> = options.config.iter().map(PathBuf::as_path).collect();
-    let database = Database::read(&tree.dir, &config, "", &mut |line| notes.push(line))?;
+    let database = Database::read(tree, &config, "", &mut |line| notes.push(line))?;
     let plan = Plan::resolve(&source, tree, &database)?;
     let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.change);
     let files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
@@ -347,6 +347,20 @@ mod tests {
         let old = "k/virtio_blk.ko.xz is built for Linux 5.0, not 6.1.0: it will be refused";
         let missing = "firmware that modules may ask for and that is not in the image: fw/none.bin";
         assert_eq!(image.notes, [old, missing]);
+    }
+
+    #[test]
+    fn a_tree_without_indexes_makes_the_same_image() {
+        let mut fixture = fixture();
+        let blk = module(&["depends=ext4", "vermagic=6.1.0 x"]);
+        fs::write(fixture.tree.dir.join("k/virtio_blk.ko.xz"), encode(&blk, Format::Xz).unwrap()).unwrap();
+        fs::write(fixture.tree.dir.join("k/ext4.ko"), module(&["vermagic=6.1.0 x"])).unwrap();
+        let image = built(&fixture);
+        fs::remove_file(fixture.tree.dir.join("modules.dep")).unwrap();
+        fixture.tree = Tree::find(&fixture.tree.dir).unwrap();
+        let again = built(&fixture);
+        assert_eq!(again.manifest, image.manifest);
+        assert!(again.bytes == image.bytes);
     }
 
     #[test]

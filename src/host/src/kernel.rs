@@ -4,10 +4,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use modest_loader::resolve::index::Index;
+use tempfile::TempDir;
 
 use crate::board::{Arch, Board, KernelSpec, Origin};
+use crate::codec::decode;
+use crate::depmod::{self, Indexes};
+use crate::module::release;
 
 /// A kernel whose files are there.
 #[derive(Clone, Debug)]
@@ -20,13 +26,15 @@ pub struct Kernel {
     pub tree: Tree,
 }
 
-/// Modules of one kernel, as depmod indexed them.
+/// Modules of one kernel, and their indexes.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// The folder with `modules.dep`.
+    /// The folder with the modules.
     pub dir: PathBuf,
     /// The kernel's release.
     pub release: String,
+    /// Indexes, where depmod left none in `dir`.
+    made: Option<Arc<TempDir>>,
 }
 
 impl Kernel {
@@ -76,33 +84,108 @@ impl Origin {
 }
 
 impl Tree {
-    /// Finds the tree: `dir` itself, or the only one in its `lib/modules`.
+    /// The tree of that folder, which has indexes itself.
+    pub fn new(dir: impl Into<PathBuf>, release: impl Into<String>) -> Tree {
+        Tree { dir: dir.into(), release: release.into(), made: None }
+    }
+
+    /// Finds the tree: `dir` itself, or the only one in its `lib/modules`. Where depmod left no indexes, they are made.
     pub fn find(dir: &Path) -> Result<Tree> {
-        let mut trees = Vec::new();
-        if dir.join("modules.dep").exists() {
-            trees.push(dir.to_path_buf());
-        } else if let Ok(entries) = fs::read_dir(dir.join("lib/modules")) {
-            trees.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|dir| dir.is_dir()));
+        let dir = fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
+        if has_indexes(&dir) {
+            return Ok(Self::with_indexes(dir));
         }
-        match &trees[..] {
-            [] => bail!("{}: no modules.dep in it and no lib/modules; expected a kernel's modules", dir.display()),
-            [tree] if tree.join("modules.dep").exists() => {
-                let dir = fs::canonicalize(tree).with_context(|| format!("{}", tree.display()))?;
-                let release = dir.file_name().unwrap_or_default().to_str().unwrap_or_default().to_string();
-                Ok(Tree { dir, release })
+        match &versions(&dir)[..] {
+            [] => Self::without_indexes(dir),
+            [version] => {
+                let version = fs::canonicalize(version).with_context(|| version.display().to_string())?;
+                if has_indexes(&version) { Ok(Self::with_indexes(version)) } else { Self::without_indexes(version) }
             }
-            [tree] => bail!("{}: no modules.dep; depmod makes it", tree.display()),
-            trees => {
-                let trees: Vec<_> = trees.iter().map(|tree| tree.display().to_string()).collect();
-                bail!("{}: more than one kernel's modules; expected one of {}", dir.display(), trees.join(", "))
+            versions => {
+                let versions: Vec<_> = versions.iter().map(|version| version.display().to_string()).collect();
+                bail!("{}: more than one kernel's modules; expected one of {}", dir.display(), versions.join(", "))
             }
         }
+    }
+
+    fn with_indexes(dir: PathBuf) -> Tree {
+        let release = file_name(&dir);
+        Tree::new(dir, release)
+    }
+
+    fn without_indexes(dir: PathBuf) -> Result<Tree> {
+        let files = depmod::module_files(&dir)?;
+        let Some(first) = files.first() else {
+            bail!("{}: no modules in it and no lib/modules; expected a kernel's modules", dir.display());
+        };
+        let release = if is_version(&dir) { file_name(&dir) } else { release_of(&dir.join(first))? };
+        let made = tempfile::Builder::new().prefix("mkmodest-").tempdir()?;
+        let indexes = Indexes::of_tree(&dir)?;
+        let weakdep = ("modules.weakdep", indexes.weakdep().into_bytes());
+        for (name, bytes) in indexes.files()?.into_iter().chain(depmod::builtin_files(&dir)?).chain([weakdep]) {
+            let path = made.path().join(name);
+            fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        }
+        Ok(Tree { dir, release, made: Some(Arc::new(made)) })
+    }
+
+    /// The folder with the indexes: depmod's, or those made in their place, which last as long as the tree.
+    pub fn index_dir(&self) -> &Path {
+        self.made.as_ref().map_or(&self.dir, |made| made.path())
+    }
+
+    /// The modules in `index`, `modules.dep` or `modules.builtin`: their paths, or if only names are known, these.
+    pub fn indexed(&self, index: &str) -> Vec<String> {
+        let dir = self.index_dir();
+        if let Ok(text) = fs::read_to_string(dir.join(index)) {
+            return text.lines().filter_map(|line| Some(line.split(':').next()?.to_string())).collect();
+        }
+        let mut modules = Vec::new();
+        let bytes = fs::read(dir.join(format!("{index}.bin"))).unwrap_or_default();
+        // One that is damaged is told by whoever looks something up in it.
+        let _ = Index::new(&bytes).map(|index| {
+            index.each(&mut |name, line| {
+                modules.push(line.split(':').find(|path| !path.is_empty()).unwrap_or(name).into())
+            })
+        });
+        modules
     }
 
     /// The folder with the modules on the target.
     pub fn target_dir(&self) -> String {
         format!("/lib/modules/{}", self.release)
     }
+}
+
+/// Whether depmod left indexes; a text alone, as that of busybox's depmod, is read as the target reads it.
+fn has_indexes(dir: &Path) -> bool {
+    ["modules.dep", "modules.dep.bin"].iter().any(|index| dir.join(index).exists())
+}
+
+/// The folders of kernels in `lib/modules` of `dir`, or in `dir` if it is such a folder.
+fn versions(dir: &Path) -> Vec<PathBuf> {
+    let all = if dir.ends_with("lib/modules") { dir.to_path_buf() } else { dir.join("lib/modules") };
+    let entries = fs::read_dir(all).into_iter().flatten();
+    let mut versions: Vec<_> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    versions.sort();
+    versions
+}
+
+/// Whether a folder is named as the kernel whose modules it has.
+fn is_version(dir: &Path) -> bool {
+    dir.parent().is_some_and(|parent| parent.ends_with("lib/modules"))
+}
+
+fn file_name(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_str().unwrap_or_default().into()
+}
+
+/// The release that a module was built for.
+fn release_of(module: &Path) -> Result<String> {
+    let read =
+        || release(&decode(&fs::read(module)?)?)?.context("no vermagic in it; expected a folder lib/modules/VERSION");
+    read().with_context(|| module.display().to_string())
 }
 
 /// Where the scripts leave what they fetch and build; an empty variable counts as none, as in the shell's `${NAME:-…}`.
@@ -118,6 +201,7 @@ pub fn cache() -> Result<PathBuf> {
 mod tests {
     use super::*;
     use crate::board::tests::{MINIMAL, board};
+    use crate::module::tests::module;
 
     #[test]
     fn a_missing_kernel_says_what_provides_it() {
@@ -143,13 +227,48 @@ mod tests {
         assert!(message(tmp.path()).ends_with("expected a kernel's modules"));
         let one = tmp.path().join("lib/modules/6.1.0");
         fs::create_dir_all(&one).unwrap();
-        assert!(message(tmp.path()).ends_with("lib/modules/6.1.0: no modules.dep; depmod makes it"));
-        fs::write(one.join("modules.dep"), "").unwrap();
-        for dir in [tmp.path(), &one] {
-            let tree = Tree::find(dir).unwrap();
-            assert_eq!((tree.release.as_str(), tree.target_dir().as_str()), ("6.1.0", "/lib/modules/6.1.0"));
+        assert!(message(tmp.path()).contains("lib/modules/6.1.0: no modules in it"));
+        for index in ["modules.dep", "modules.dep.bin"] {
+            fs::write(one.join(index), "").unwrap();
+            for dir in [tmp.path(), &tmp.path().join("lib/modules"), &one] {
+                let tree = Tree::find(dir).unwrap();
+                assert_eq!((tree.release.as_str(), tree.target_dir().as_str()), ("6.1.0", "/lib/modules/6.1.0"));
+                assert_eq!(tree.index_dir(), tree.dir);
+            }
+            fs::remove_file(one.join(index)).unwrap();
         }
         fs::create_dir(tmp.path().join("lib/modules/6.2.0")).unwrap();
         assert!(message(tmp.path()).contains("more than one kernel's modules"));
+    }
+    #[test]
+    fn indexes_are_made_where_there_are_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("modules");
+        fs::create_dir_all(dir.join("k")).unwrap();
+        fs::write(dir.join("k/b.ko"), module(&["vermagic=6.2.0 SMP", "depends=a"])).unwrap();
+        fs::write(dir.join("k/a.ko"), module(&[])).unwrap();
+        let error = format!("{:#}", Tree::find(&dir).unwrap_err());
+        assert!(error.ends_with("k/a.ko: no vermagic in it; expected a folder lib/modules/VERSION"), "{error}");
+        fs::write(dir.join("k/a.ko"), module(&["vermagic=6.3.0 SMP", "weakdep=b"])).unwrap();
+        fs::write(dir.join("modules.builtin"), "k/c-d.ko\n").unwrap();
+        let tree = Tree::find(&dir).unwrap();
+        assert_eq!(tree.release, "6.3.0");
+        assert_eq!(
+            (tree.indexed("modules.dep"), tree.indexed("modules.builtin")),
+            (vec!["k/a.ko".into(), "k/b.ko".into()], vec!["c_d".into()])
+        );
+        let made = tree.index_dir().to_path_buf();
+        let other = tree.clone();
+        drop(tree);
+        let weakdep = fs::read_to_string(other.index_dir().join("modules.weakdep")).unwrap();
+        assert!(weakdep.ends_with("\nweakdep a b\n"), "{weakdep}");
+        drop(other);
+        assert!(!made.exists());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+
+        let version = tmp.path().join("lib/modules/6.4.0");
+        fs::create_dir_all(version.parent().unwrap()).unwrap();
+        fs::rename(&dir, &version).unwrap();
+        assert_eq!(Tree::find(tmp.path()).unwrap().release, "6.4.0");
     }
 }

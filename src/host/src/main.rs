@@ -68,7 +68,7 @@ enum Cmd {
     },
     /// Prints what to load for modules and aliases, in order, as modprobe resolves them
     Plan {
-        /// A folder with modules.dep.bin, or with one lib/modules/VERSION [default: the tree of --board]
+        /// A folder of modules, or one with one lib/modules/VERSION; depmod need not have run [default: the tree of --board]
         #[arg(long, value_name = "DIR", required_unless_present = "board")]
         modules: Option<PathBuf>,
         /// The board whose kernel's modules are meant
@@ -114,7 +114,7 @@ struct What {
 
 #[derive(Args)]
 struct How {
-    /// Modules of another kernel: a folder with modules.dep, or with one lib/modules/VERSION
+    /// Modules of another kernel: a folder of them, or one with one lib/modules/VERSION; depmod need not have run
     #[arg(long, value_name = "DIR")]
     kernel_modules: Option<PathBuf>,
     /// A folder with files of modprobe.d; of files of the same name the first counts
@@ -237,7 +237,7 @@ fn run(command: Cmd) -> Result<u8> {
                 (None, board) => Kernel::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
             };
             let config: Vec<_> = config.iter().map(PathBuf::as_path).collect();
-            let database = Database::read(&tree.dir, &config, &cmdline, &mut |line| eprintln!("{line}"))?;
+            let database = Database::read(&tree, &config, &cmdline, &mut |line| eprintln!("{line}"))?;
             if format == "modprobe" {
                 for name in &names {
                     print!("{}", database.show_depends(name)?);

@@ -12,6 +12,8 @@ use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;
 
+use crate::kernel;
+
 /// A tree's indexes and configuration, and what is on a kernel command line.
 pub struct Database {
     folder: PathBuf,
@@ -20,9 +22,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Reads what there is of the tree `folder`, `/lib/modules/RELEASE`, and of the folders of `config`, where of files of the same
-    /// name the first counts. `tell` hears of each line of them that is left out.
-    pub fn read(folder: &Path, config: &[&Path], cmdline: &str, tell: &mut dyn FnMut(String)) -> Result<Database> {
+    /// Reads what there is of the tree's indexes, and of the folders of `config`, where of files of the same name the first
+    /// counts. `tell` hears of each line of them that is left out.
+    pub fn read(
+        tree: &kernel::Tree, config: &[&Path], cmdline: &str, tell: &mut dyn FnMut(String),
+    ) -> Result<Database> {
+        let folder = tree.index_dir();
         let path = modest_loader::path(&[folder.as_os_str().as_bytes()]);
         let path = path.with_context(|| format!("{}: over PATH_BYTES, {PATH_BYTES}", folder.display()))?;
         let config = config.iter().map(|folder| CString::new(folder.as_os_str().as_bytes()));
@@ -32,12 +37,12 @@ impl Database {
             0 => tell(format!("{file}: {error}; left out")),
             _ => tell(format!("{file}:{number}: {error}; left out")),
         };
-        let tree = Tree::open(&Linux, &path, &config, &mut tell)
+        let opened = Tree::open(&Linux, &path, &config, &mut tell)
             .map_err(|error| anyhow!("{}: {}", folder.display(), ResolveError::Tree(error)))?;
         let mut buf = vec![0; CMDLINE_CONFIG_BYTES.max(8 * cmdline.len())];
         let mut writer = Writer::new(&mut buf);
         writer.cmdline(cmdline).map_err(|error| anyhow!("the kernel command line: {error}"))?;
-        Ok(Database { folder: folder.into(), tree, cmdline: writer.finish().cmdline.into() })
+        Ok(Database { folder: tree.dir.clone(), tree: opened, cmdline: writer.finish().cmdline.into() })
     }
 
     /// The lines that `modprobe -D NAME` prints.

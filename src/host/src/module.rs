@@ -67,7 +67,7 @@ impl ModuleFile {
         }
         let modinfo = modinfo(&whole)?;
         let values = |key: &'static str| modinfo.iter().filter_map(move |(k, v)| (*k == key).then_some(*v));
-        let release = values("vermagic").filter_map(|vermagic| vermagic.split(' ').next()).next();
+        let release = release(&whole)?;
         let (stripped, not_stripped) = match change.strip.map(|what| strip(&whole, what)) {
             None => (None, None),
             Some(Ok(stripped)) => (Some(stripped), None),
@@ -84,7 +84,7 @@ impl ModuleFile {
             saved_bytes: (whole.len() - image.len()) as u64,
             not_stripped,
             firmware: values("firmware").map(String::from).collect(),
-            other_release: release.filter(|release| *release != tree.release).map(String::from),
+            other_release: release.filter(|release| *release != tree.release),
             bytes,
         })
     }
@@ -115,6 +115,12 @@ pub(crate) fn modinfo(image: &[u8]) -> Result<Vec<(&str, &str)>> {
     let (data, _) = elf.section_data(&section)?;
     let texts = data.split(|b| *b == 0).filter_map(|text| std::str::from_utf8(text).ok());
     Ok(texts.filter_map(|text| text.split_once('=')).collect())
+}
+
+/// The release of the kernel that a module's image was built for, if it tells.
+pub(crate) fn release(image: &[u8]) -> Result<Option<String>> {
+    let vermagic = modinfo(image)?.into_iter().find(|(key, _)| *key == "vermagic");
+    Ok(vermagic.and_then(|(_, value)| Some(value.split(' ').next()?.into())))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Names are resolved by the target's own code. What the files hold does not matter here.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
@@ -123,7 +122,7 @@ impl Plan {
         let step = Step { optional: entry.optional, device, ..Step::default() };
         if module.contains('/') {
             if !tree.dir.join(module).is_file() {
-                let known = indexed(tree, "modules.dep");
+                let known = tree.indexed("modules.dep");
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
@@ -140,7 +139,7 @@ impl Plan {
         match planned {
             Ok(()) => Ok(()),
             Err(PlanError::NotFound) => {
-                let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| indexed(tree, index));
+                let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| tree.indexed(index));
                 let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
                 let near = did_you_mean(&name::of(module).to_string(), names.iter().map(String::as_str));
                 bail!("{module}: {} in {}{near}", PlanError::NotFound, tree.dir.display());
@@ -273,12 +272,6 @@ fn emit(text: &mut String, line: &Line) -> Result<()> {
     Ok(())
 }
 
-/// The files that an index of the tree names.
-fn indexed(tree: &Tree, index: &str) -> Vec<String> {
-    let text = fs::read_to_string(tree.dir.join(index)).unwrap_or_default();
-    text.lines().filter_map(|line| Some(line.split(':').next()?.to_string())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +292,7 @@ mod tests {
     ];
 
     fn resolve(source: &Source, tree: &Tree) -> Result<Plan> {
-        Plan::resolve(source, tree, &Database::read(&tree.dir, &[&tree.dir], "", &mut |line| panic!("{line}"))?)
+        Plan::resolve(source, tree, &Database::read(tree, &[&tree.dir], "", &mut |line| panic!("{line}"))?)
     }
 
     fn resolved(manifest: &str) -> Result<(Plan, String)> {
@@ -360,7 +353,7 @@ mod tests {
             install blocked /bin/false\ninstall other /bin/sh x\nalias short crc\nblacklist crc\n";
         let files: Vec<_> = FILES.into_iter().chain([("a.conf", config.as_bytes())]).collect();
         let (_tmp, tree) = tree(&files);
-        let database = Database::read(&tree.dir, &[&tree.dir], "jbd2.y=2", &mut |line| panic!("{line}")).unwrap();
+        let database = Database::read(&tree, &[&tree.dir], "jbd2.y=2", &mut |line| panic!("{line}")).unwrap();
         let planned = |source: Source| Plan::resolve(&source, &tree, &database)?.listing(&tree);
         let listing = |names: &str| planned(Source::names(&[names.into()])).map_err(|error| format!("{error:#}"));
         let root = "@root /lib/modules/6.1.0\n";

@@ -29,7 +29,7 @@ fn empty_tree() -> (TempDir, Tree) {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("lib/modules").join(RELEASE);
     fs::create_dir_all(&dir).unwrap();
-    (base, Tree { dir, release: RELEASE.into() })
+    (base, Tree::new(dir, RELEASE))
 }
 
 /// Whether depmod makes indexes of the tree.

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
+use mkmodest::kernel::Tree;
 use mkmodest::modprobe::Database;
 use tempfile::TempDir;
 
@@ -143,7 +144,8 @@ impl Kmod {
             .flatten()
             .map(|base| {
                 let folder = base.join("lib/modules").join(place.release);
-                (base, Database::read(&folder, &[place.config], &self.cmdline, &mut |_| {}).unwrap())
+                let tree = Tree::new(folder, place.release);
+                (base, Database::read(&tree, &[place.config], &self.cmdline, &mut |_| {}).unwrap())
             })
             .collect();
         let mut differences = Vec::new();

@@ -5,11 +5,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mkmodest::kernel;
+use mkmodest::modprobe::Database;
+use mkmodest::plan::{Plan, Source};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 use proptest::prelude::*;
@@ -228,6 +231,17 @@ impl Files {
             is_unordered: self.is_unordered,
         }
     }
+
+    /// A folder with the same modules, and of depmod's files none.
+    fn without_indexes(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = [&self.folder, &folder].map(|folder| folder.path().join("lib/modules").join(RELEASE));
+        fs::create_dir_all(&to).unwrap();
+        for file in ["kernel", "modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+            symlink(from.join(file), to.join(file)).unwrap();
+        }
+        folder
+    }
 }
 
 fn trees() -> impl Strategy<Value = Tree> {
@@ -341,14 +355,19 @@ fn cmdline_word() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What decides on the trees of a run.
+fn seed() -> usize {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    count("MODEST_TEST_SEED", now.subsec_nanos() as usize)
+}
+
 #[test]
 fn trees_at_random() {
     // A part's trees depend on nothing but the seed and its number, on however many cores.
     const PARTS: usize = 8;
     const MAX_SHRINK_ITERS: u32 = 1000;
     let trees_total = count("MODEST_TEST_TREES", 2000);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = count("MODEST_TEST_SEED", now.subsec_nanos() as usize);
+    let seed = seed();
     let failed = AtomicBool::new(false);
     share_out(PARTS, |kmod, part| {
         let mut runner = TestRunner::new(ProptestConfig {
@@ -376,4 +395,44 @@ fn trees_at_random() {
             panic!("{error}\nagain with MODEST_TEST_SEED={seed}");
         }
     });
+}
+
+/// What is planned for each of the names, by modprobe and for a manifest, with `folder` left out of it.
+fn plans(folder: &Path, config: &Path, cmdline: &str) -> Vec<[Result<String, String>; 2]> {
+    let tree = kernel::Tree::find(folder).unwrap();
+    let database = Database::read(&tree, &[config], cmdline, &mut |_| {}).unwrap();
+    let place = folder.to_str().unwrap();
+    let plans = NAMES.map(|name| {
+        let listing = || Plan::resolve(&Source::names(&[name.into()]), &tree, &database)?.listing(&tree);
+        [database.show_depends(name), listing()].map(|plan| match plan {
+            Ok(plan) => Ok(plan.replace(place, "")),
+            Err(error) => Err(format!("{error:#}").replace(place, "")),
+        })
+    });
+    plans.into()
+}
+
+#[test]
+fn trees_without_indexes() {
+    let seed = seed();
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 300,
+        rng_seed: RngSeed::Fixed(seed as u64),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let result = runner.run(&trees(), |tree| {
+        let files = Files::write(&tree);
+        let without = files.without_indexes();
+        // Without a module there is no tree.
+        if !tree.modules.is_empty() {
+            let [with, without] =
+                [files.folder.path(), without.path()].map(|folder| plans(folder, &files.config, &tree.cmdline));
+            prop_assert_eq!(with, without);
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}\nagain with MODEST_TEST_SEED={seed}");
+    }
 }
