@@ -30,6 +30,9 @@ pub struct Board {
     pub arch: Arch,
     /// The modules to load, in order.
     pub modules: Vec<Module>,
+    /// Further modules to put into images: see [`crate::include`].
+    #[serde(default)]
+    pub include: Vec<String>,
     /// The kernel's command line.
     pub cmdline: String,
     /// `@on-error` of the manifest.
@@ -58,6 +61,8 @@ pub struct KernelSpec {
     pub dtb: Option<PathBuf>,
     /// The modules to load, in place of the board's.
     pub modules: Option<Vec<Module>>,
+    /// The further modules to put into images, in place of the board's.
+    pub include: Option<Vec<String>>,
     /// What is added to the board's command line.
     pub cmdline_extra: String,
 }
@@ -82,6 +87,7 @@ struct KernelTable {
     build: Option<String>,
     dtb: Option<PathBuf>,
     modules: Option<Vec<Module>>,
+    include: Option<Vec<String>>,
     #[serde(default)]
     cmdline_extra: String,
 }
@@ -90,13 +96,13 @@ impl TryFrom<KernelTable> for KernelSpec {
     type Error = String;
 
     fn try_from(table: KernelTable) -> Result<Self, String> {
-        let KernelTable { name, suite, package, build, dtb, modules, cmdline_extra } = table;
+        let KernelTable { name, suite, package, build, dtb, modules, include, cmdline_extra } = table;
         let origin = match (suite, package, build) {
             (Some(suite), Some(package), None) => Origin::Package { suite, package },
             (None, None, Some(name)) => Origin::Build(name),
             _ => return Err(format!("kernel {name}: expected either suite and package, or build")),
         };
-        Ok(KernelSpec { name, origin, dtb, modules, cmdline_extra })
+        Ok(KernelSpec { name, origin, dtb, modules, include, cmdline_extra })
     }
 }
 
@@ -339,6 +345,11 @@ impl Board {
     pub fn modules<'a>(&'a self, kernel: &'a KernelSpec) -> &'a [Module] {
         kernel.modules.as_deref().unwrap_or(&self.modules)
     }
+
+    /// The further modules to put into images with that kernel.
+    pub fn include<'a>(&'a self, kernel: &'a KernelSpec) -> &'a [String] {
+        kernel.include.as_deref().unwrap_or(&self.include)
+    }
 }
 
 /// Where boards are looked up by name.
@@ -414,6 +425,18 @@ timeout-s = 9
         assert_eq!((board.qemu.disk_size, board.qemu.timeout_s), (Size(64 << 20), 9));
         let error = board.kernel_spec(Some("debian11")).unwrap_err().to_string();
         assert_eq!(error, "boards/b.toml: no kernel debian11; it has: debian13, debian12");
+    }
+
+    #[test]
+    fn a_kernel_includes_in_place_of_the_board() {
+        let include = |text: &str| {
+            let board = board(text).unwrap();
+            board.kernels.iter().map(|kernel| board.include(kernel).to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(include(MINIMAL), [vec![""; 0], vec![]]);
+        let text = MINIMAL.replace("cmdline =", "include = [\"usb-storage\", \"kernel/net/*\"]\ncmdline =");
+        let text = text.replace("modules = [\"xfs\"]", "include = [\"f2fs\"]");
+        assert_eq!(include(&text), [vec!["usb-storage", "kernel/net/*"], vec!["f2fs"]]);
     }
 
     #[test]

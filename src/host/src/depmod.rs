@@ -76,6 +76,15 @@ impl Indexes {
         Self::of(modules.into_iter().collect::<Result<_>>()?, &order(dir)?)
     }
 
+    /// As [`Indexes::of_modules`], but of files that may be compressed, read by all cores at once.
+    pub fn of_files(files: &[(&str, &[u8])], order: &str) -> Result<Indexes> {
+        let modules = on_all_cores(files, |(path, bytes)| {
+            let read = || Module::read(path.to_string(), &decode(bytes)?);
+            read().with_context(|| path.to_string())
+        });
+        Self::of(modules.into_iter().collect::<Result<_>>()?, order)
+    }
+
     fn of(found: Vec<Module>, order: &str) -> Result<Indexes> {
         let mut modules = one_of_each_name(found);
         let position: HashMap<_, _> = order.lines().enumerate().map(|(i, line)| (without_ending(line), i)).collect();

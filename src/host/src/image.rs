@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use cpio::newc;
 use modest_loader::image::Format;
+use modest_loader::manifest::Line;
 
 use crate::board::{Arch, Board, KernelSpec};
 use crate::codec::encode;
+use crate::include::{self, Included};
 use crate::kernel::Tree;
 use crate::modprobe::Database;
 use crate::module::{Change, ModuleFile, check_init};
@@ -38,6 +40,8 @@ pub struct Options {
     pub manifest: Option<(String, Vec<u8>)>,
     /// The text to put in place of the resolved manifest, as it is.
     pub verbatim_manifest: Option<Vec<u8>>,
+    /// Modules to put in beside those that the manifest loads and what the board includes: see [`Included::add`].
+    pub include: Vec<String>,
     /// Folders with files of modprobe.d.
     pub config: Vec<PathBuf>,
     /// Where the firmware is that modules ask for.
@@ -66,6 +70,7 @@ impl Options {
             compress: Format::Plain,
             manifest: None,
             verbatim_manifest: None,
+            include: Vec::new(),
             config: Vec::new(),
             firmware: None,
             extra: Vec::new(),
@@ -82,6 +87,8 @@ pub struct Image {
     pub manifest: String,
     /// Number of modules.
     pub modules: usize,
+    /// Number of those that its manifest does not load.
+    pub included: usize,
     /// Length of their files together.
     pub modules_file_bytes: u64,
     /// Length of their images together.
@@ -109,10 +116,26 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     let database = Database::read(tree, &config, "", &mut |line| notes.push(line))?;
     let plan = Plan::resolve(&source, tree, &database)?;
     let read = |file: &str| ModuleFile::read(tree, file, board.arch, options.change);
-    let files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
+    let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
+    let loaded = files.len();
     let comment = format!("{}, Linux {}", board.name, tree.release);
     let manifest = plan.manifest(&comment, tree, &files)?;
     notes.extend(plan.notes().map(String::from));
+    let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
+    let wanted = wanted(board, kernel, options);
+    let mut tables = Vec::new();
+    if !wanted.is_empty() || has_line(&text, |line| matches!(line, Line::Coldplug(_) | Line::Wait(_))) {
+        let mut included = Included::new(tree, &database, plan.steps().map(|step| step.file.clone()).collect());
+        for (place, what) in &wanted {
+            included.add(what).with_context(|| place.clone())?;
+        }
+        included.read(&mut files, read)?;
+        tables = include::tables(tree, &files, &config)?;
+        notes.append(&mut included.notes);
+    }
+    if wanted.is_empty() && has_line(&text, |line| matches!(line, Line::Coldplug(_))) {
+        notes.push("@coldplug finds no more than the manifest loads: nothing is included".into());
+    }
     for ModuleFile { file, other_release, not_stripped, .. } in &files {
         let note = |other| format!("{file} is built for Linux {other}, not {}: it will be refused", tree.release);
         notes.extend(other_release.as_ref().map(note));
@@ -141,8 +164,10 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     {
         archive.add(path, Node { mode: S_IFCHR | mode, device, bytes: Vec::new() })?;
     }
-    let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
     archive.file(MANIFEST, 0o644, text)?;
+    for (path, bytes) in tables {
+        archive.file(&path, 0o644, bytes)?;
+    }
     for ModuleFile { file, bytes, .. } in &files {
         archive.file(&format!("{}/{file}", tree.target_dir()), 0o644, bytes.clone())?;
     }
@@ -167,11 +192,24 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
         bytes: encode(&archive.write()?, options.compress)?,
         manifest,
         modules: files.len(),
+        included: files.len() - loaded,
         modules_file_bytes: files.iter().map(|file| file.bytes.len() as u64).sum(),
         modules_image_bytes: files.iter().map(|file| file.image_bytes).sum(),
         modules_saved_bytes: files.iter().map(|file| file.saved_bytes).sum(),
         notes,
     })
+}
+
+/// What to include, each with the place that it comes from.
+fn wanted<'a>(board: &'a Board, kernel: &'a KernelSpec, options: &'a Options) -> Vec<(String, &'a str)> {
+    let place = format!("{}: include", board.file.display());
+    let of_board = board.include(kernel).iter().map(|what| (place.clone(), what.as_str()));
+    of_board.chain(options.include.iter().map(|what| ("--include".into(), what.as_str()))).collect()
+}
+
+/// Whether a manifest has such a line; bad ones are for the target to tell.
+fn has_line(manifest: &[u8], is_it: impl Fn(&Line) -> bool) -> bool {
+    manifest.split(|b| *b == b'\n').any(|line| Line::parse(line).is_ok_and(|line| is_it(&line)))
 }
 
 /// The files in `dir` that a module means by `wanted`, a name or a pattern; compressed ones stay so.
@@ -383,6 +421,137 @@ mod tests {
             }
             assert!(built(&fixture).bytes == image.bytes);
         }
+    }
+
+    /// A tree with modules for later, and configuration for two of them.
+    fn fixture_for_later() -> Fixture {
+        let net = module(&["alias=virtio:d1v*", "depends=failover", "softdep=post: crc", "vermagic=6.1.0 x"]);
+        let weak = encode(&module(&["weakdep=md5", "firmware=fw/a.bin", "vermagic=6.1.0 x"]), Format::Xz).unwrap();
+        let plain = module(&["vermagic=6.1.0 x"]);
+        let (tmp, tree) = tree(&[
+            ("modules.dep", b"k/net.ko.xz: k/failover.ko\nk/failover.ko:\nk/crc.ko.xz:\nk/md5.ko:\nk/ext4.ko:\nk/other.ko:\nk/virtio_blk.ko:"),
+            ("modules.alias", b"alias virtio:d1v* net\n"),
+            ("modules.softdep", b"softdep net post: crc\n"),
+            ("modules.builtin", b"k/builtin.ko\n"),
+            ("modules.builtin.modinfo", b"builtin.alias=virtio:d2*\0"),
+            ("k/net.ko.xz", &encode(&net, Format::Xz).unwrap()),
+            ("k/failover.ko", &plain),
+            ("k/crc.ko.xz", &weak),
+            ("k/md5.ko", &plain),
+            ("k/ext4.ko", &plain),
+            ("k/other.ko", &plain),
+            ("k/virtio_blk.ko", &plain),
+        ]);
+        let [config, more, firmware, init] = ["config", "more", "firmware", "modest"].map(|name| tmp.path().join(name));
+        for (dir, text) in [(&config, "options net a=1\n"), (&more, "options net a=2\n")] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("net.conf"), text).unwrap();
+        }
+        fs::create_dir_all(firmware.join("fw")).unwrap();
+        fs::write(firmware.join("fw/a.bin"), "").unwrap();
+        fs::write(&init, "#!/bin/sh\n").unwrap();
+        let config = vec![config, more];
+        let options = Options { firmware: Some(firmware), config, ..Options::new(init) };
+        Fixture { tmp, tree, options }
+    }
+
+    fn names(image: &Image) -> Vec<String> {
+        let files = entries(&image.bytes).into_iter().filter(|(_, mode, ..)| mode & S_IFMT == S_IFREG);
+        files.map(|(name, ..)| name.replace("lib/modules/6.1.0/", "")).collect()
+    }
+
+    /// The lines that modprobe would print on the target.
+    fn on_target(image: &Image, asked: &str) -> Result<String> {
+        let target = tempfile::tempdir().unwrap();
+        for (name, mode, _, bytes) in entries(&image.bytes) {
+            match mode & S_IFMT {
+                S_IFDIR => fs::create_dir(target.path().join(name)).unwrap(),
+                S_IFREG => fs::write(target.path().join(name), bytes).unwrap(),
+                _ => {}
+            }
+        }
+        let tree = Tree::find(target.path()).unwrap();
+        assert_eq!(tree.index_dir(), tree.dir);
+        let config = target.path().join("etc/modprobe.d");
+        let lines = Database::read(&tree, &[&config], "", &mut |line| panic!("{line}")).unwrap().show_depends(asked)?;
+        Ok(lines.replace(target.path().to_str().unwrap(), ""))
+    }
+
+    #[test]
+    fn the_target_finds_what_is_included() {
+        let mut fixture = fixture_for_later();
+        let without = built(&fixture);
+        let loaded = ["etc/modest.manifest", "init", "k/ext4.ko", "k/virtio_blk.ko"];
+        assert_eq!((names(&without), without.included), (loaded.map(String::from).into(), 0));
+
+        fixture.options.include = vec!["k/net.ko".into()];
+        fixture.options.change.format = Some(Format::Gzip);
+        let image = built(&fixture);
+        assert_eq!(image.manifest, without.manifest.replace(".ko ", ".ko.gz "));
+        assert_eq!((image.modules, image.included, &image.notes[..]), (6, 4, &[][..]));
+        assert_eq!(
+            names(&image),
+            [
+                "etc/modest.manifest",
+                "etc/modprobe.d/net.conf",
+                "init",
+                "lib/firmware/fw/a.bin",
+                "k/crc.ko.gz",
+                "k/ext4.ko.gz",
+                "k/failover.ko.gz",
+                "k/md5.ko.gz",
+                "k/net.ko.gz",
+                "k/virtio_blk.ko.gz",
+                "modules.alias.bin",
+                "modules.builtin.alias.bin",
+                "modules.builtin.bin",
+                "modules.dep.bin",
+                "modules.softdep",
+                "modules.symbols.bin",
+            ]
+        );
+        let dir = "/lib/modules/6.1.0/k";
+        let net = format!("insmod {dir}/failover.ko.gz \ninsmod {dir}/net.ko.gz a=1 \ninsmod {dir}/crc.ko.gz \n");
+        assert_eq!(on_target(&image, "virtio:d1v7").unwrap(), net);
+        assert_eq!(on_target(&image, "virtio:d2").unwrap(), "builtin builtin\n");
+        assert_eq!(on_target(&image, "ext4").unwrap(), format!("insmod {dir}/ext4.ko.gz \n"));
+        assert!(on_target(&image, "other").is_err());
+
+        // Those of the board come first; and the indexes that are made are as good.
+        let mut board = board(MINIMAL).unwrap();
+        board.include = std::mem::replace(&mut fixture.options.include, vec!["fail-over".into()]);
+        let build = |fixture: &Fixture| build(&board, &board.kernels[0], &fixture.tree, &fixture.options);
+        let error = format!("{:#}", build(&fixture).unwrap_err());
+        assert!(error.starts_with("--include: fail-over: no module") && error.contains("mean failover?"), "{error}");
+        fixture.options.include.clear();
+        fs::remove_file(fixture.tree.dir.join("modules.dep")).unwrap();
+        fixture.tree = Tree::find(&fixture.tree.dir).unwrap();
+        assert!(build(&fixture).unwrap().bytes == image.bytes);
+    }
+
+    #[test]
+    fn a_manifest_that_looks_for_devices_brings_indexes() {
+        let mut fixture = fixture_for_later();
+        let manifest = |lines: &str| Some(("m".to_string(), format!("crc\n{lines}\next4").into_bytes()));
+        let note = "@coldplug finds no more than the manifest loads: nothing is included";
+        for (lines, include, notes) in
+            [("@coldplug virtio", "", &[note][..]), ("@wait /dev/vda", "", &[]), ("@coldplug", "net", &[])]
+        {
+            fixture.options.manifest = manifest(lines);
+            fixture.options.include = Some(include.to_string()).into_iter().filter(|name| !name.is_empty()).collect();
+            let image = built(&fixture);
+            assert!(image.manifest.contains(&format!("\n{lines}\n")), "{}", image.manifest);
+            assert_eq!(image.notes, notes);
+            // The weak dependency of what the manifest loads.
+            assert!(names(&image).contains(&"k/md5.ko".into()));
+            assert_eq!(on_target(&image, "virtio:d1v7").is_ok(), !include.is_empty());
+        }
+        fixture.options.manifest = manifest("");
+        fixture.options.include.clear();
+        assert!(!names(&built(&fixture)).contains(&"modules.dep.bin".into()));
+        fixture.options.verbatim_manifest = Some(b"nonsense @x\n@wait /dev/vda\n".into());
+        assert!(names(&built(&fixture)).contains(&"modules.dep.bin".into()));
+        drop(fixture.tmp);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! What can be decided before the target boots is decided here, with the target's own code ([`modest_loader`]): the
 //! manifest of an image is resolved, so that the target looks nothing up.
 //!
-//! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order; [`module`] reads
-//! each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`] puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`]
-//! runs it all. The binary is only the command line.
+//! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order, with [`modprobe`], and
+//! [`include`] adds others; [`module`] reads each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
+//! puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. The binary is only
+//! the command line.
 
 pub mod board;
 pub mod codec;
@@ -13,6 +14,7 @@ pub mod depmod;
 pub mod disk;
 pub mod guest;
 pub mod image;
+pub mod include;
 pub mod kernel;
 pub mod modprobe;
 pub mod module;

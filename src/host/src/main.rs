@@ -117,6 +117,10 @@ struct How {
     /// Modules of another kernel: a folder of them, or one with one lib/modules/VERSION; depmod need not have run
     #[arg(long, value_name = "DIR")]
     kernel_modules: Option<PathBuf>,
+    /// Adds a module for later and what it needs, beside what the manifest loads and the board includes (docs/images.md):
+    /// a name, an alias, or with a / in it a pattern of paths in the tree
+    #[arg(long, value_name = "NAME")]
+    include: Vec<String>,
     /// A folder with files of modprobe.d; of files of the same name the first counts
     #[arg(long, value_name = "DIR")]
     config: Vec<PathBuf>,
@@ -279,6 +283,7 @@ fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
         change: Change { format: how.modules_as.0, strip: how.strip },
         compress: how.compress,
         manifest: how.manifest.as_ref().map(named).transpose()?,
+        include: how.include.clone(),
         config: how.config.clone(),
         firmware: how.firmware.clone(),
         ..Options::new(how.init.clone().unwrap_or_else(|| image::default_init(board.arch)))
@@ -320,13 +325,17 @@ fn watch(boot: &Boot, marker: &str, timeout_s: u64, interrupt: &AtomicBool) -> R
 
 fn summary(image: &Image) -> String {
     let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1024));
-    let Image { bytes, modules, modules_file_bytes, modules_image_bytes, modules_saved_bytes, .. } = image;
+    let Image { bytes, modules, included, modules_file_bytes, modules_image_bytes, modules_saved_bytes, .. } = image;
     let (files, images) = (kib(*modules_file_bytes), kib(*modules_image_bytes));
     let saved = match *modules_saved_bytes {
         0 => String::new(),
         saved => format!(", {} less by --strip", kib(saved)),
     };
-    format!("{modules} modules of {files} ({images} uncompressed{saved}), image {}", kib(bytes.len() as u64))
+    let later = match included {
+        0 => String::new(),
+        included => format!(" ({included} for later)"),
+    };
+    format!("{modules} modules{later} of {files} ({images} uncompressed{saved}), image {}", kib(bytes.len() as u64))
 }
 
 /// A step that may take long: told at once to a person, else only if it did.

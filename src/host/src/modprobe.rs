@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use modest_loader::limits::{CMDLINE_CONFIG_BYTES, PATH_BYTES};
 use modest_loader::name::Name;
 use modest_loader::resolve::config::{Config, Writer};
+use modest_loader::resolve::index::matches_pattern;
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;
@@ -69,5 +70,12 @@ impl Database {
     ) -> Result<(), PlanError> {
         let config = self.tree.config(&self.cmdline);
         self.tree.plan(&self.cmdline, blacklists, name, &mut |step| each(step, config))
+    }
+    /// The names that configuration has as weak dependencies of the module `name`, as the kernel writes it.
+    pub fn weakdeps<'d>(&'d self, name: &str) -> impl Iterator<Item = &'d str> + use<'d> {
+        let commands =
+            self.tree.config("").files.lines().filter_map(|line| line.strip_prefix("weakdep ")?.split_once(' '));
+        let own: Vec<_> = commands.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
+        own.into_iter().flat_map(|(_, names)| names.split_ascii_whitespace())
     }
 }

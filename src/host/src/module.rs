@@ -28,6 +28,8 @@ pub struct ModuleFile {
     pub not_stripped: Option<Refusal>,
     /// The firmware files that it may ask for; they may be patterns.
     pub firmware: Vec<String>,
+    /// The modules that it may ask for, each text some names.
+    pub weakdeps: Vec<String>,
     /// The kernel release that it was built for, if that is not the tree's.
     pub other_release: Option<String>,
 }
@@ -84,6 +86,7 @@ impl ModuleFile {
             saved_bytes: (whole.len() - image.len()) as u64,
             not_stripped,
             firmware: values("firmware").map(String::from).collect(),
+            weakdeps: values("weakdep").map(String::from).collect(),
             other_release: release.filter(|release| *release != tree.release),
             bytes,
         })

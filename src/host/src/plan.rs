@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
 use modest_loader::manifest::{Entry, Line};
@@ -136,16 +136,7 @@ impl Plan {
             result.is_ok()
         });
         result?;
-        match planned {
-            Ok(()) => Ok(()),
-            Err(PlanError::NotFound) => {
-                let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| tree.indexed(index));
-                let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
-                let near = did_you_mean(&name::of(module).to_string(), names.iter().map(String::as_str));
-                bail!("{module}: {} in {}{near}", PlanError::NotFound, tree.dir.display());
-            }
-            Err(error) => bail!("{module}: {error}, in {}", tree.dir.display()),
-        }
+        planned.map_err(|error| not_planned(tree, module, error))
     }
 
     /// Adds what one step of modprobe's comes to, with `entry` being what asks for it and `step` what that says of all of them.
@@ -250,8 +241,7 @@ impl Plan {
                 None => Some((&step.file, None)),
             }
             .context("as many files as steps")?;
-            // The target's path ends in a NUL.
-            ensure!(root.len() + 1 + file.len() < PATH_BYTES, "{root}/{file}: over PATH_BYTES, {PATH_BYTES}");
+            check_length(&root, file)?;
             let Step { optional, path, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
@@ -259,6 +249,25 @@ impl Plan {
         }
         Ok(text)
     }
+}
+
+/// What to tell of a name that `error` is said of.
+pub(crate) fn not_planned(tree: &Tree, name: &str, error: PlanError) -> Error {
+    let dir = tree.dir.display();
+    if error != PlanError::NotFound {
+        return anyhow!("{name}: {error}, in {dir}");
+    }
+    let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| tree.indexed(index));
+    let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
+    let near = did_you_mean(&name::of(name).to_string(), names.iter().map(String::as_str));
+    anyhow!("{name}: {error} in {dir}{near}")
+}
+
+/// Checks that the target can name a module's file.
+pub(crate) fn check_length(root: &str, file: &str) -> Result<()> {
+    // Its path ends in a NUL.
+    ensure!(root.len() + 1 + file.len() < PATH_BYTES, "{root}/{file}: over PATH_BYTES, {PATH_BYTES}");
+    Ok(())
 }
 
 /// Writes a line, if the target reads it as it is meant.
@@ -306,6 +315,7 @@ mod tests {
             saved_bytes: 0,
             not_stripped: None,
             firmware: Vec::new(),
+            weakdeps: Vec::new(),
             other_release: None,
         };
         let files: Vec<_> = plan.steps().map(file).collect();
