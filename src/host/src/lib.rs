@@ -4,7 +4,7 @@
 //! manifest of an image is resolved, so that the target looks nothing up.
 //!
 //! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order, with [`modprobe`], and
-//! [`include`] adds others; [`module`] reads each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
+//! [`mod@include`] adds others; [`module`] reads each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
 //! puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. The binary is only
 //! the command line.
 

@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Cmd {
-    /// Makes an initramfs: modest, the resolved manifest, its modules and their firmware
+    /// Makes an initramfs: modest, the resolved manifest, its modules, what is included, and their firmware
     Image {
         #[command(flatten)]
         what: What,
