@@ -1,4 +1,5 @@
-//! Holds what mkmodest would load for a name to what kmod's modprobe would, and its indexes to those of depmod.
+//! Holds what mkmodest would load for a name to what kmod's modprobe would, its indexes to those of depmod, and its images
+//! to the trees that they are from.
 //!
 //! How much is tested, the environment may say: `MODEST_TEST_ALIASES` of each of Debian's kernels, and
 //! `MODEST_TEST_TREES` at random; `MODEST_TEST_SEED` makes those of an earlier run again.
@@ -6,6 +7,7 @@
 mod cmdline;
 mod depmod;
 mod kmod;
+mod later;
 mod random;
 mod trees;
 

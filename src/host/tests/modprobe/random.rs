@@ -52,7 +52,7 @@ const PATTERNS: [&str; 16] = [
 ];
 
 /// What is asked of each tree, and what its files mention.
-const NAMES: [&str; 30] = [
+pub const NAMES: [&str; 30] = [
     "a",
     "b-c",
     "b_c",
@@ -412,17 +412,24 @@ fn plans(folder: &Path, config: &Path, cmdline: &str) -> Vec<[Result<String, Str
     plans.into()
 }
 
-#[test]
-fn trees_without_indexes() {
+/// Runs `test` on so many trees.
+pub fn for_trees(count: u32, test: impl Fn(&Tree) -> Result<(), TestCaseError>) {
     let seed = seed();
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 300,
+        cases: count,
         rng_seed: RngSeed::Fixed(seed as u64),
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let result = runner.run(&trees(), |tree| {
-        let files = Files::write(&tree);
+    if let Err(error) = runner.run(&trees(), |tree| test(&tree)) {
+        panic!("{error}\nagain with MODEST_TEST_SEED={seed}");
+    }
+}
+
+#[test]
+fn trees_without_indexes() {
+    for_trees(300, |tree| {
+        let files = Files::write(tree);
         let without = files.without_indexes();
         // Without a module there is no tree.
         if !tree.modules.is_empty() {
@@ -432,7 +439,4 @@ fn trees_without_indexes() {
         }
         Ok(())
     });
-    if let Err(error) = result {
-        panic!("{error}\nagain with MODEST_TEST_SEED={seed}");
-    }
 }
