@@ -85,15 +85,26 @@ impl<'m> Cmdline<'m> {
         self.words().any(|word| word == (name, None))
     }
 
-    /// What is in the lists of all words `name=a,b`; `-` and `_` in the name are equal.
-    pub fn listed(self, name: &'static str) -> impl Iterator<Item = &'m str> {
-        let lists = self.words().filter(move |(word, _)| Name(word) == Name(name)).filter_map(|(_, list)| list);
-        lists.flat_map(|list| text::fields(list, b',')).filter(|name| !name.is_empty())
+    /// Visits what is in the lists of all words `name=a,b`; `-` and `_` in the name are equal.
+    pub fn each_listed(self, name: &str, visit: &mut dyn FnMut(&'m str)) {
+        let lists = self.words().filter(|(word, _)| Name(word) == Name(name)).filter_map(|(_, list)| list);
+        lists.for_each(|list| text::fields(list, b',').filter(|name| !name.is_empty()).for_each(&mut *visit));
     }
 
-    /// Whether `modest.skip=` names the module.
-    pub fn skips(self, module: Name) -> bool {
-        self.listed("modest.skip").any(|skip| name::of(skip) == module)
+    /// Whether such a list names the module.
+    pub fn lists(self, name: &str, module: Name) -> bool {
+        let mut found = false;
+        self.each_listed(name, &mut |listed| found |= name::of(listed) == module);
+        found
+    }
+
+    /// Whether a word may be about modules: most command lines have none such.
+    pub fn is_about_modules(self) -> bool {
+        let is_about = |word: &str| {
+            let is_dotted = word.bytes().any(|b| b == b'.') && !word.starts_with("modest.");
+            is_dotted || word.starts_with("modules") || word.starts_with("module_") || word.starts_with("modest.skip")
+        };
+        Words::new(self.text).any(|(_, word)| is_about(word))
     }
 }
 
@@ -140,9 +151,21 @@ mod tests {
         assert_eq!(line.value("root"), Some("LABEL=data"));
         assert_eq!(line.value("z"), None);
         assert!(line.has("rw") && !line.has("root"));
-        assert!(line.skips(Name("snd_b")) && line.skips(Name("a")) && !line.skips(Name("b")));
+        let skips = |module| line.lists("modest.skip", Name(module));
+        assert!(skips("snd_b") && skips("a") && !skips("b"));
         let lists = cmdline("modules-load=a,,b x=c modules_load=d modules-load");
-        assert_eq!(lists.listed("modules-load").collect::<Vec<_>>(), ["a", "b", "d"]);
+        let mut listed = Vec::new();
+        lists.each_listed("modules-load", &mut |name| listed.push(name));
+        assert_eq!(listed, ["a", "b", "d"]);
+        for (text, is_about) in [
+            ("modest.debug quiet", false),
+            ("a b.c=d", true),
+            ("modules_load=a", true),
+            ("module_blacklist=a", true),
+            ("modest.skip=a", true),
+        ] {
+            assert_eq!(cmdline(text).is_about_modules(), is_about, "{text}");
+        }
         assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
         assert_eq!(read(b"a=\xff\xfe b=2").unwrap().value("b"), Some("2"));
         assert!(cmdline("").words().next().is_none());

@@ -14,7 +14,7 @@ use core::fmt;
 
 pub mod cmdline;
 pub mod decode;
-pub mod device;
+pub mod devices;
 pub mod errno;
 pub mod explain;
 pub mod image;

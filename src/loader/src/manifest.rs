@@ -233,6 +233,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_coldplug(line: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let buses = words.clone().next().map_or("", |(at, _)| text::cut(line, at).1.trim_ascii_end());
         match words.find(|(_, word)| word.bytes().any(|b| matches!(b, b'@' | b'/' | b'"'))) {
@@ -241,6 +242,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[inline(never)]
     fn parse_wait(line: &'a str, first: (usize, &'a str), words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut wait = Wait { what: "", timeout_ms: None, optional: false };
         // From the first thing to be waited for to the end of the last.

@@ -92,8 +92,17 @@ pub const RUN_BYTES: usize = LINE_BYTES + CMDLINE_CONFIG_BYTES;
 /// Carries out the manifest, with `buf`, of [`RUN_BYTES`], for its lines and what the kernel command line says of modules.
 pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &mut [u8]) -> Outcome {
     let manifest = shown(options.manifest);
+    let file = match kernel.open(options.manifest) {
+        Ok(file) => file,
+        Err(errno) => {
+            log.line(Level::Error, format_args!("{manifest}: {errno}: {}", explain::of_open(errno)));
+            return Outcome { failed: 1, stopped: true, ..Outcome::default() };
+        }
+    };
     let (buf, config_buf) = buf.split_at_mut(LINE_BYTES.min(buf.len()));
-    let config = names::config(log, options.cmdline, config_buf);
+    // Looked at once, so that nothing more is on the way of each module.
+    let has_words = cfg!(feature = "names") && options.cmdline.is_about_modules();
+    let config = if has_words { names::config(log, options.cmdline, config_buf) } else { "" };
     let mut run = Run {
         kernel,
         log,
@@ -102,20 +111,12 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
         tree: None,
+        has_words,
         config,
         has_begun: false,
         buses: None,
         unlinks: false,
         outcome: Outcome::default(),
-    };
-    let file = match kernel.open(options.manifest) {
-        Ok(file) => file,
-        Err(errno) => {
-            run.log.line(Level::Error, format_args!("{manifest}: {errno}: {}", explain::of_open(errno)));
-            run.outcome.failed = 1;
-            run.outcome.stopped = true;
-            return run.outcome;
-        }
     };
     let mut lines = Lines::new(kernel, file, buf);
     while !run.outcome.stopped {
@@ -129,13 +130,16 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             Err(LineError::Read(errno)) => run.fails_at(at, format_args!("1: {errno}: the file cannot be read on")),
         }
     }
-    if cfg!(feature = "names") {
+    if has_words && !run.outcome.stopped {
         run.end();
-    } else {
-        // There is none, but only we know.
-        core::mem::forget(run.tree.take());
     }
-    run.outcome
+    if cfg!(feature = "names") && run.tree.is_some() {
+        run.tree = None;
+    }
+    // To drop what is not there would be a call to where all else is for names.
+    let Run { outcome, tree, .. } = run;
+    core::mem::forget(tree);
+    outcome
 }
 
 /// A line of the manifest, for messages; line 0 is none.
@@ -144,6 +148,9 @@ struct At<'a> {
     manifest: &'a str,
     number: usize,
 }
+
+/// Where a name comes from that is in no manifest.
+const CMDLINE: At = At { manifest: "the kernel command line", number: 0 };
 
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,6 +170,8 @@ struct Run<'r, 'o, K: Kernel, L> {
     root: Root,
     /// The tree of `root`, once a name was looked up.
     tree: Option<Tree<K>>,
+    /// Whether the kernel command line has words about modules.
+    has_words: bool,
     /// What the kernel command line says of modules, as [`Config`] has it.
     config: &'r str,
     /// Whether what the kernel command line asks to be loaded first is.
@@ -187,7 +196,7 @@ impl Params<'_> {
     /// Their parts. What comes later counts: the files of modprobe.d, then the manifest, and the last word has whoever boots.
     fn each(self, visit: &mut dyn FnMut(&str)) {
         let Params { module, config: Config { files, cmdline }, entry } = self;
-        if !cfg!(feature = "names") {
+        if !cfg!(feature = "names") || files.is_empty() && cmdline.is_empty() {
             return visit(entry);
         }
         module.options(Config { files, cmdline: "" }).for_each(&mut *visit);
@@ -289,7 +298,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn entry(&mut self, at: At, entry: &Entry) {
         let name = name::of(entry.module);
         if cfg!(feature = "names") {
-            self.begin();
+            if self.has_words && !self.has_begun {
+                self.begin();
+            }
             if let Some(alias) = entry.device
                 && !self.has_device(name, alias)
             {
@@ -312,7 +323,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn entry_by_file(&mut self, entry: &Entry, folder: &Path, file: &str) {
         let name = name::of(file);
         let config = Config { files: "", cmdline: self.config };
-        if cfg!(feature = "names") && self.is_blacklisted(name, config) {
+        if cfg!(feature = "names") && !config.cmdline.is_empty() && self.is_blacklisted(name, config) {
             return;
         }
         let params = Params { module: Module::named(name.0), config, entry: entry.params };
@@ -341,7 +352,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Whether the command line says to leave the module out.
     fn skips(&mut self, name: Name) -> bool {
-        let skips = self.options.cmdline.skips(name);
+        let skips = (!cfg!(feature = "names") || self.has_words) && self.options.cmdline.lists("modest.skip", name);
         if skips {
             self.skipped(name, &"by modest.skip= on the kernel command line");
         }
@@ -411,7 +422,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             // What the person at the boot prompt asked for is no failure.
             Err(Failure::Kernel(Errno::EPERM))
                 if cfg!(feature = "names")
-                    && self.options.cmdline.listed("module_blacklist").any(|n| name.is_written(n)) =>
+                    && self.has_words
+                    && self.options.cmdline.lists("module_blacklist", name) =>
             {
                 self.skipped(name, &"by module_blacklist= on the kernel command line");
                 Done::Skipped

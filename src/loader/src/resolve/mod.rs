@@ -131,17 +131,27 @@ pub fn path<K: Kernel>(kernel: &K, root: &Root, module: &str, folder: &mut Path)
     if module.starts_with("/") {
         return Ok(true);
     }
-    *folder = tree_folder(kernel, root)?;
-    loop {
-        // With a root given, a missing file is found out by loading it, without a call more.
-        if matches!(root, Root::Given(_)) || is_in(kernel, folder, module)? {
-            return Ok(true);
-        }
-        if folder.as_bytes() == b"/" {
-            return Err(ResolveError::NotFound { indexed: true });
-        }
-        *folder = slash();
+    match root {
+        // A missing file is found out by loading it, without a call more.
+        Root::Given(root) => folder.clone_from(root),
+        Root::Running => relative_to_default(kernel, module, folder)?,
     }
+    Ok(true)
+}
+
+/// Leaves in `folder` the one of the default root that has the file `module`.
+#[cfg_attr(feature = "names", inline(never))]
+fn relative_to_default<K: Kernel>(kernel: &K, module: &str, folder: &mut Path) -> Result<(), ResolveError> {
+    let mut release = [0; 65];
+    let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
+    let folders: [&[&[u8]]; 2] = [&[b"/lib/modules/", release.as_bytes()], &[b"/"]];
+    for parts in folders {
+        *folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
+        if is_in(kernel, folder, module)? {
+            return Ok(());
+        }
+    }
+    Err(ResolveError::NotFound { indexed: true })
 }
 
 /// The folder that is `root`, or where that is the default, of the running kernel's tree.

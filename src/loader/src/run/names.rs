@@ -3,9 +3,9 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use super::{At, Done, Params, Run, Step, joined};
+use super::{At, CMDLINE, Done, Params, Run, Step, joined};
 use crate::cmdline::Cmdline;
-use crate::device;
+use crate::devices;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::BUSES_BYTES;
@@ -19,25 +19,21 @@ use crate::resolve::{self, ResolveError, Tree};
 use crate::text::Words;
 use crate::{Path, path_of};
 
-/// Where a name comes from that is in no manifest.
-const CMDLINE: At = At { manifest: "the kernel command line", number: 0 };
-
 /// What runs the command of an `install`.
 const SHELL: &CStr = c"/bin/sh";
 
 /// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
+// Out of line, as the pages that this is in are touched only where there is something to be said.
+#[inline(never)]
 pub(super) fn config<'b, L: Log>(log: &mut L, cmdline: Cmdline, buf: &'b mut [u8]) -> &'b str {
-    if !cfg!(feature = "names") {
-        return "";
-    }
     let mut writer = Writer::new(buf);
     let mut written = writer.cmdline(cmdline.text());
     // dracut's, for which it writes such commands to a file.
-    for name in cmdline.listed("rd.driver.blacklist") {
+    cmdline.each_listed("rd.driver.blacklist", &mut |name| {
         written = written.and_then(|()| writer.blacklist(name));
-    }
+    });
     if let Err(error) = written {
-        log.line(Level::Error, format_args!("{}: {error}", CMDLINE.manifest));
+        log.line(Level::Error, format_args!("{CMDLINE}: {error}"));
     }
     writer.finish().cmdline
 }
@@ -55,7 +51,8 @@ struct Asked<'a> {
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
-    /// Loads what is to be there before all others, the first time that something is to be loaded.
+    /// Loads what the kernel command line asks to be there before all others, the first time that something is to be loaded.
+    #[inline(never)]
     pub(super) fn begin(&mut self) {
         if !core::mem::replace(&mut self.has_begun, true) {
             self.listed("rd.driver.pre", false);
@@ -63,25 +60,23 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Loads what the kernel command line asks for beside the manifest.
+    #[inline(never)]
     pub(super) fn end(&mut self) {
-        if !self.outcome.stopped {
-            self.begin();
-            self.listed("rd.modules-load", false);
-            // Meant for the root's own init too, which may have modules that are not here.
-            self.listed("modules-load", true);
-        }
+        self.begin();
+        self.listed("rd.modules-load", false);
+        // Meant for the root's own init too, which may have modules that are not here.
+        self.listed("modules-load", true);
     }
 
     fn listed(&mut self, list: &'static str, optional: bool) {
-        for module in self.options.cmdline.listed(list) {
-            self.entry(CMDLINE, &Entry { optional, ..Entry::new(module) });
-        }
+        let cmdline = self.options.cmdline;
+        cmdline.each_listed(list, &mut |module| self.entry(CMDLINE, &Entry { optional, ..Entry::new(module) }));
     }
 
     /// Whether there is a device for an entry that is for one; tells if not.
     #[inline(never)]
     pub(super) fn has_device(&mut self, name: Name, alias: &str) -> bool {
-        let is_there = device::exists(self.kernel, alias);
+        let is_there = devices::exists(self.kernel, alias);
         if !is_there {
             self.skipped(name, &format_args!("no device has the alias {alias}"));
         }
@@ -273,7 +268,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         loop {
             let before = self.outcome.loaded;
             // As one list names a bus that another makes, each round is on its own.
-            device::each(self.kernel, buses, &mut |device| {
+            devices::each(self.kernel, buses, &mut |device| {
                 if !device.is_bound {
                     self.for_device(device.alias, quiet);
                 }
@@ -316,7 +311,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 if word.starts_with("/") {
                     crate::path(&[word.as_bytes()]).is_some_and(|path| kernel.exists(&path))
                 } else {
-                    device::exists(kernel, word)
+                    devices::exists(kernel, word)
                 }
             };
             let missing = Words::new(wait.what).map(|(_, word)| word).find(|word| !is_there(word));
