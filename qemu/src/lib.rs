@@ -120,7 +120,8 @@ impl Scenario {
         self.extra(path, 0o644, bytes)
     }
 
-    fn link(self, path: &str, to: &str) -> Self {
+    /// Adds a symbolic link.
+    pub fn link(self, path: &str, to: &str) -> Self {
         self.extra(path, 0o120_777, to)
     }
 

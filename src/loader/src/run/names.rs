@@ -302,6 +302,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         // To hear of all that happens from before the first look on.
         let uevents = self.kernel.uevents();
         let start_us = self.kernel.now_us();
+        let mut is_told = false;
         loop {
             if let Some(buses) = self.buses.clone() {
                 self.plug(&buses);
@@ -324,6 +325,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 let optional = if wait.optional { " (optional)" } else { "" };
                 self.log.line(Level::Error, format_args!("{missing}: not there after {ms} ms, {at}{optional}"));
                 return self.fails(wait.optional);
+            }
+            if !core::mem::replace(&mut is_told, true) {
+                self.log.line(Level::Info, format_args!("waiting for {missing}"));
             }
             // Up to the millisecond that it is in.
             let left_ms = (timeout_us - waited_us).div_ceil(1000);
