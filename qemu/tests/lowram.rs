@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use mkmodest::codec;
 use modest_loader::image::Format;
-use modest_qemu::{BIG_IS_WHOLE, Loader, Scenario, line};
+use modest_qemu::{BIG_IS_WHOLE, Loader, Scenario, line, module_file};
 
 /// Boots with just that module: the console until the machine ends.
 fn load_big(kernel: &str, loader: Loader) -> String {
@@ -137,4 +137,37 @@ fn where_modest_loads_it_busybox_runs_out_of_memory() {
     assert!(console.contains("insmod invoked oom-killer"), "{console}");
     assert!(console.contains("Kernel panic - not syncing: System is deadlocked on memory"), "{console}");
     assert!(!console.contains("modest_big: 800 chips"), "{console}");
+}
+
+/// What it takes to find out what `ext4` needs, from the indexes of all of Debian's modules.
+#[test]
+fn resolving_a_name_takes_little_memory() {
+    const MOST_KIB: u32 = 128;
+    let mut scenario = Scenario::with_manifest("qemu-aarch64", None, "@exec /next\n").unwrap();
+    let modest = scenario.options.init.clone();
+    scenario.options.init = modest.with_file_name("modest-gzip,bench");
+    let tree = scenario.kernel.tree.clone();
+    for table in ["dep", "alias", "symbols", "builtin", "builtin.alias"] {
+        let file = format!("modules.{table}.bin");
+        scenario = scenario.file(&format!("/t/{file}"), std::fs::read(tree.dir.join(&file)).unwrap());
+    }
+    scenario = scenario.file("/t/modules.softdep", std::fs::read(tree.dir.join("modules.softdep")).unwrap());
+    for name in ["ext4", "jbd2", "mbcache", "crc16", "crc32c_generic"] {
+        let file = module_file(&tree, name).unwrap();
+        scenario = scenario.file(&format!("/t/{file}"), std::fs::read(tree.dir.join(&file)).unwrap());
+    }
+    let ext4 = module_file(&tree, "ext4").unwrap();
+    scenario = scenario.file("/path", format!("@root /t\n{ext4}\n")).file("/name", "@root /t\next4\n");
+    let script = "mount -t proc p /proc\n/modest load -n -m /name\n\
+        for what in path name; do echo $what $(/init peak /modest load -n -m /$what); done\necho ALL-MEASURED\n";
+    let scenario = scenario.program("/modest", &modest).unwrap().append("norandmaps").script("/next", script).unwrap();
+    let console = scenario.boot().unwrap().wait_for("ALL-MEASURED").unwrap();
+    line(&console, "would be: 5 loaded, 0 present, 0 skipped, 0 failed").unwrap();
+    let kib = |what: &str| {
+        let told = console.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("{console}"));
+        println!("{told}");
+        told.split_once("rss_kib=").unwrap().1.split(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    let (path, name) = (kib("path "), kib("name "));
+    assert!(name - path <= MOST_KIB, "{name} KiB by name, {path} by path");
 }

@@ -657,7 +657,7 @@ mod tests {
 
     fn all(index: &[u8]) -> Vec<(String, String)> {
         let mut entries = Vec::new();
-        Index::new(index).unwrap().each(&mut |key, value| entries.push((key.into(), value.into()))).unwrap();
+        Index::new(&index).unwrap().each(&mut |key, value| entries.push((key.into(), value.into()))).unwrap();
         entries
     }
 

@@ -3,6 +3,7 @@
 //! Only what loading needs belongs here; the duties of PID 1 (mounting, rebooting) are plain functions in [`crate::sys`].
 
 use core::ffi::CStr;
+use core::fmt;
 
 use crate::decode::Opener;
 use crate::errno::Errno;
@@ -32,12 +33,36 @@ pub struct Stat {
     pub device: u64,
 }
 
+/// What a page has where it has least, for those who care which ones they touch.
+pub const PAGE_BYTES: usize = 4096;
+
+/// The bytes of a file, of which only those are read that are asked for.
+pub trait Pages: fmt::Debug {
+    /// How many there are.
+    fn len_bytes(&self) -> usize;
+    /// Those from `at` on; EFAULT where there are fewer.
+    fn get(&self, at: usize, len_bytes: usize) -> Result<&[u8], Errno>;
+}
+
+impl<T: AsRef<[u8]> + fmt::Debug> Pages for T {
+    fn len_bytes(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    fn get(&self, at: usize, len_bytes: usize) -> Result<&[u8], Errno> {
+        let end = at.checked_add(len_bytes).ok_or(Errno::EFAULT)?;
+        self.as_ref().get(at..end).ok_or(Errno::EFAULT)
+    }
+}
+
 /// A kernel to load modules into.
 pub trait Kernel {
     /// An open file, closed when dropped.
     type File;
     /// Memory mapped for this process alone, unmapped when dropped.
     type Region: AsRef<[u8]> + AsMut<[u8]>;
+    /// A file that is read a page at a time as it is needed; what was read stays until this is dropped.
+    type Paged: Pages;
 
     /// Opens `path` for reading; never blocks on a FIFO (open(2)).
     fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
@@ -65,6 +90,9 @@ pub trait Kernel {
     fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno>;
     /// Maps the first `len_bytes` of `file`, private (mmap(2)).
     fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;
+    /// The first `len_bytes` of `file`, to be read as they are needed. Unlike those of a mapping, its pages are taken one by one:
+    /// around each that is touched, the kernel maps up to 64 KiB of what is in memory.
+    fn paged(&self, file: Self::File, len_bytes: usize) -> Result<Self::Paged, Errno>;
     /// Fresh zeroed memory (mmap(2), anonymous).
     fn allocate(&self, len_bytes: usize) -> Result<Self::Region, Errno>;
     /// The names in a folder (getdents64(2)).
@@ -174,6 +202,7 @@ pub mod fake {
     impl Kernel for Fake {
         type File = File;
         type Region = Vec<u8>;
+        type Paged = Vec<u8>;
 
         fn open(&self, path: &CStr) -> Result<File, Errno> {
             let path = path.to_str().unwrap().to_string();
@@ -187,7 +216,7 @@ pub mod fake {
             Ok(n)
         }
         fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-            let rest = file.content.get(offset as usize..).unwrap_or_default();
+            let rest = file.content[..].get(offset as usize..).unwrap_or_default();
             if let Some((_, errno)) = self.fail_read_after.filter(|(bytes, _)| offset as usize >= *bytes) {
                 return Err(errno);
             }
@@ -243,6 +272,9 @@ pub mod fake {
         fn map(&self, file: &File, len_bytes: usize) -> Result<Vec<u8>, Errno> {
             self.record(format!("map {}", file.path));
             Ok(file.content[..len_bytes].to_vec())
+        }
+        fn paged(&self, file: File, len_bytes: usize) -> Result<Vec<u8>, Errno> {
+            self.map(&file, len_bytes)
         }
         fn allocate(&self, len_bytes: usize) -> Result<Vec<u8>, Errno> {
             self.record(format!("allocate {len_bytes}"));

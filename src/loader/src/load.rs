@@ -1013,11 +1013,13 @@ mod tests {
         assert!(fake.images.take().is_empty());
         // What the window saves is enough.
         let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20]));
-        let mut offers = Offers { budget_bytes: Some(176 << 10), ..Offers::default() };
+        let least = PROGRAM_BYTES + (112 << 10);
+        let mut offers = Offers { budget_bytes: Some(least), ..Offers::default() };
         assert_eq!(load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap().path, LoadPath::Stream);
-        let mut offers = Offers { budget_bytes: Some(175 << 10), ..Offers::default() };
+        let mut offers = Offers { budget_bytes: Some(least - 1), ..Offers::default() };
         let failure = load(&fake, &mut offers, &request(c"/m.ko.gz")).unwrap_err();
         let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
-        assert_eq!(refusal.to_string(), "needs 176 KiB of memory, and @budget allows 175");
+        let kib = least / 1024;
+        assert_eq!(refusal.to_string(), format!("needs {kib} KiB of memory, and @budget allows {}", kib - 1));
     }
 }

@@ -90,7 +90,7 @@ fn is_our_depmod() -> bool {
 
 fn entries(index: &[u8]) -> Vec<(String, String)> {
     let mut entries = Vec::new();
-    Index::new(index).unwrap().each(&mut |key, value| entries.push((key.into(), value.into()))).unwrap();
+    Index::new(&index).unwrap().each(&mut |key, value| entries.push((key.into(), value.into()))).unwrap();
     entries
 }
 

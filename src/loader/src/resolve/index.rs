@@ -8,6 +8,8 @@
 
 use core::fmt;
 
+use crate::errno::Errno;
+use crate::kernel::{PAGE_BYTES, Pages};
 use crate::limits::{ALIAS_MATCHES, INDEX_DEPTH, INDEX_KEY_BYTES};
 
 /// What an index begins with.
@@ -30,7 +32,7 @@ const WILDCARDS: [u8; 3] = *b"*?[";
 /// An index, read where it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Index<'m> {
-    bytes: &'m [u8],
+    bytes: &'m dyn Pages,
     root: u32,
 }
 
@@ -52,6 +54,8 @@ pub enum IndexError {
     TooDeep,
     /// Over [`ALIAS_MATCHES`] values match.
     TooManyMatches,
+    /// The file cannot be read.
+    Read(Errno),
 }
 
 impl fmt::Display for IndexError {
@@ -67,6 +71,7 @@ impl fmt::Display for IndexError {
             }
             IndexError::LongKey => write!(f, "a key of the index is over INDEX_KEY_BYTES, {INDEX_KEY_BYTES}"),
             IndexError::TooDeep => write!(f, "the index is nested over INDEX_DEPTH, {INDEX_DEPTH}"),
+            IndexError::Read(errno) => write!(f, "{errno}: the index cannot be read"),
             IndexError::TooManyMatches => write!(f, "more match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
         }
     }
@@ -77,7 +82,7 @@ pub type Matches<'m> = heapless::Vec<&'m str, ALIAS_MATCHES>;
 
 impl<'m> Index<'m> {
     /// The index that `bytes` hold, all of a file.
-    pub fn new(bytes: &'m [u8]) -> Result<Index<'m>, IndexError> {
+    pub fn new(bytes: &'m dyn Pages) -> Result<Index<'m>, IndexError> {
         let mut header = Reader { bytes, at: 0 };
         if header.number() != Ok(MAGIC) {
             return Err(IndexError::NotAnIndex);
@@ -169,7 +174,7 @@ impl<'m> Index<'m> {
         let mut key = heapless::Vec::<u8, INDEX_KEY_BYTES>::from_slice(begin).map_err(|_| IndexError::LongKey)?;
         let mut path = heapless::Vec::<Step, INDEX_DEPTH>::new();
         // As no node has two parents, to read more than the whole file is to go in circles.
-        let mut unread = self.bytes.len();
+        let mut unread = self.bytes.len_bytes();
         let mut read = |bytes: usize, offset| {
             unread = unread.checked_sub(bytes).ok_or(IndexError::Damaged { offset })?;
             Ok(())
@@ -190,10 +195,10 @@ impl<'m> Index<'m> {
                 }
                 continue;
             }
-            if let Some(start) = node.values {
+            if node.has_values {
                 let mut values = node.values()?;
                 visit(&key, &mut values)?;
-                read(values.reader.at - start.at, node.offset)?;
+                read(values.reader.at - node.behind.at, node.offset)?;
             }
             path.pop();
         }
@@ -204,7 +209,7 @@ impl<'m> Index<'m> {
         let start = (offset & OFFSET) as usize;
         let mut reader = Reader { bytes: self.bytes, at: start };
         // An index without entries has a root without bytes, at its end.
-        if start > self.bytes.len() {
+        if start > self.bytes.len_bytes() {
             return Err(reader.damaged());
         }
         if start == 0 {
@@ -219,8 +224,8 @@ impl<'m> Index<'m> {
             let between = last.checked_sub(first).filter(|_| last.is_ascii()).ok_or(reader.damaged())?;
             children = reader.take((usize::from(between) + 1) * SLOT_BYTES)?;
         }
-        let values = (offset & HAS_VALUES != 0).then_some(reader);
-        Ok(Some(Node { offset: start, bytes: reader.at - start, prefix, first, children, values }))
+        let has_values = offset & HAS_VALUES != 0;
+        Ok(Some(Node { offset: start, bytes: reader.at - start, prefix, first, children, has_values, behind: reader }))
     }
 
     /// The child of `node` for the `byte` behind its prefix.
@@ -257,15 +262,16 @@ struct Node<'m> {
     first: u8,
     /// The offsets of the children, for one byte after the other.
     children: &'m [u8],
-    values: Option<Reader<'m>>,
+    has_values: bool,
+    /// Where the values are, if there are any.
+    behind: Reader<'m>,
 }
 
 impl<'m> Node<'m> {
     fn values(&self) -> Result<Values<'m>, IndexError> {
-        match self.values {
-            Some(mut reader) => Ok(Values { left: reader.number()?, reader }),
-            None => Ok(Values { left: 0, reader: Reader { bytes: &[], at: self.offset } }),
-        }
+        let mut reader = self.behind;
+        let left = if self.has_values { reader.number()? } else { 0 };
+        Ok(Values { left, reader })
     }
 
     /// Takes the first of the children: its byte and where it is.
@@ -313,9 +319,9 @@ impl<'m> Found<'m> {
 }
 
 /// A place in the file, from where it is read on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Reader<'m> {
-    bytes: &'m [u8],
+    bytes: &'m dyn Pages,
     at: usize,
 }
 
@@ -324,20 +330,16 @@ impl<'m> Reader<'m> {
         IndexError::Damaged { offset: self.at }
     }
 
-    fn rest(&self) -> &'m [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
     fn take(&mut self, bytes: usize) -> Result<&'m [u8], IndexError> {
-        let taken = self.rest().get(..bytes).ok_or(self.damaged())?;
-        self.at += bytes;
+        let end = self.at.checked_add(bytes).filter(|end| *end <= self.bytes.len_bytes()).ok_or(self.damaged())?;
+        let taken = self.bytes.get(self.at, bytes).map_err(IndexError::Read)?;
+        self.at = end;
         Ok(taken)
     }
 
     fn chunk<const N: usize>(&mut self) -> Result<&'m [u8; N], IndexError> {
-        let chunk = self.rest().first_chunk().ok_or(self.damaged())?;
-        self.at += N;
-        Ok(chunk)
+        let damaged = self.damaged();
+        self.take(N)?.first_chunk().ok_or(damaged)
     }
 
     fn number(&mut self) -> Result<u32, IndexError> {
@@ -346,10 +348,21 @@ impl<'m> Reader<'m> {
 
     /// What stands before the next NUL, which is read too.
     fn text(&mut self) -> Result<&'m [u8], IndexError> {
-        let len = self.rest().iter().position(|&b| b == 0).ok_or(self.damaged())?;
-        let text = self.take(len)?;
-        self.at += 1;
-        Ok(text)
+        let mut behind = *self;
+        loop {
+            // No page more than it takes.
+            let page_end = (behind.at | (PAGE_BYTES - 1)) + 1;
+            let piece_bytes = page_end.min(self.bytes.len_bytes()).saturating_sub(behind.at);
+            if piece_bytes == 0 {
+                return Err(self.damaged());
+            }
+            let start = behind.at;
+            if let Some(len) = behind.take(piece_bytes)?.iter().position(|&b| b == 0) {
+                let text = self.take(start + len - self.at)?;
+                self.at += 1;
+                return Ok(text);
+            }
+        }
     }
 }
 
@@ -569,7 +582,7 @@ mod tests {
         Ok(entries)
     }
 
-    fn matches<'m>(file: &'m [u8], text: &str) -> Result<Vec<&'m str>, IndexError> {
+    fn matches<'m>(file: &'m Vec<u8>, text: &str) -> Result<Vec<&'m str>, IndexError> {
         Ok(Index::new(file)?.matches(text)?.to_vec())
     }
 
@@ -650,8 +663,8 @@ mod tests {
             Index::new(&bad).and_then(all).unwrap_err()
         };
         assert_eq!(changed(0, 0), IndexError::NotAnIndex);
-        assert_eq!(Index::new(&good[..3]).unwrap_err(), IndexError::NotAnIndex);
-        assert_eq!(Index::new(&good[..10]).unwrap_err(), IndexError::Damaged { offset: 8 });
+        assert_eq!(Index::new(&&good[..3]).unwrap_err(), IndexError::NotAnIndex);
+        assert_eq!(Index::new(&&good[..10]).unwrap_err(), IndexError::Damaged { offset: 8 });
         assert_eq!(changed(5, 3).to_string(), "the index has version 3.1; only version 2 is known");
         assert_eq!(changed(9, 1), IndexError::Damaged { offset: 1 << 16 | usize::from(good[11]) });
         assert_eq!(changed(20, 0xff), IndexError::Damaged { offset: 22 });

@@ -5,6 +5,7 @@
 
 use super::index::{Index, IndexError, Matches, glob, literal_part, normalize_alias};
 use super::plan::PlanError;
+use crate::kernel::Pages;
 use crate::limits::INDEX_KEY_BYTES;
 use crate::name;
 use crate::text;
@@ -21,7 +22,7 @@ pub struct Table<'m> {
 #[derive(Clone, Copy, Debug)]
 enum Form<'m> {
     /// `*.bin`
-    Binary(Index<'m>),
+    Binary(&'m dyn Pages),
     /// `modules.dep` and `modules.builtin`: a path begins each line.
     Paths(&'m [u8]),
     /// `modules.alias` and `modules.symbols`: lines of `alias PATTERN MODULE`.
@@ -31,21 +32,25 @@ enum Form<'m> {
 }
 
 impl<'m> Table<'m> {
-    /// What `bytes`, all of the file of that name, hold.
-    pub fn new(file: &'static str, bytes: &'m [u8]) -> Result<Table<'m>, PlanError> {
+    /// The binary index in the file of that name, of which nothing is read yet.
+    pub fn binary(file: &'static str, bytes: &'m dyn Pages) -> Table<'m> {
+        Table { file, form: Form::Binary(bytes) }
+    }
+
+    /// The text that is the whole of the file of that name.
+    pub fn text(file: &'static str, bytes: &'m [u8]) -> Table<'m> {
         let form = match file {
             "modules.dep" | "modules.builtin" => Form::Paths(bytes),
-            "modules.alias" | "modules.symbols" => Form::Aliases(bytes),
             "modules.builtin.modinfo" => Form::Modinfo(bytes),
-            _ => Form::Binary(Index::new(bytes).map_err(|error| PlanError::Index(file, error))?),
+            _ => Form::Aliases(bytes),
         };
-        Ok(Table { file, form })
+        Table { file, form }
     }
 
     /// The value of the module `name`, as the kernel writes it: in `modules.dep` its line.
     pub fn find(&self, name: &str) -> Result<Option<&'m str>, PlanError> {
         let found = match self.form {
-            Form::Binary(index) => index.find(name),
+            Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.find(name)),
             Form::Paths(text) => {
                 // A line that is no text has no module's name.
                 let mut lines = text.split(|b| *b == b'\n').filter_map(|line| core::str::from_utf8(line).ok());
@@ -61,7 +66,7 @@ impl<'m> Table<'m> {
     pub fn matches(&self, alias: &str) -> Result<Matches<'m>, PlanError> {
         let mut found = Matches::new();
         let result = match self.form {
-            Form::Binary(index) => return index.matches(alias).map_err(|error| PlanError::Index(self.file, error)),
+            Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.matches(alias)).map(|names| found = names),
             Form::Paths(_) => Ok(()),
             Form::Aliases(text) => text.split(|b| *b == b'\n').try_for_each(|line| {
                 let Some(line) = line.strip_prefix(b"alias ") else { return Ok(()) };
@@ -106,31 +111,31 @@ mod tests {
 
     #[test]
     fn texts_are_read_as_indexes_are() {
-        let dep = Table::new("modules.dep", b"k/snd-a.ko.xz: k/b.ko\nk/b.ko:\n\xff.ko:\n/lib/modules/c.ko:").unwrap();
+        let dep = Table::text("modules.dep", b"k/snd-a.ko.xz: k/b.ko\nk/b.ko:\n\xff.ko:\n/lib/modules/c.ko:");
         assert_eq!(dep.find("snd_a"), Ok(Some("k/snd-a.ko.xz: k/b.ko")));
         assert_eq!(dep.find("b"), Ok(Some("k/b.ko:")));
         assert_eq!(dep.find("c"), Ok(Some("/lib/modules/c.ko:")));
         assert_eq!((dep.find("snd-a"), dep.find("d")), (Ok(None), Ok(None)));
         let alias = b"# Aliases\nalias x-[a-c]* one\nalias x two\nalias x_b1 three\nalias x[-] four\nalias \nalias y\n";
-        let alias = Table::new("modules.alias", alias).unwrap();
+        let alias = Table::text("modules.alias", alias);
         let matches = |text| alias.matches(text).map(|names| names.to_vec());
         assert_eq!(matches("x_b1"), Ok(vec!["one", "three"]));
         assert_eq!(matches("x-"), Ok(vec!["four"]));
         assert_eq!((matches("y"), matches("")), (Ok(vec![]), Ok(vec![])));
         let info = b"a.alias=p:*\0a.license=GPL\0b.parm=x\0b.alias=p:1\0";
-        let info = Table::new("modules.builtin.modinfo", info).unwrap();
+        let info = Table::text("modules.builtin.modinfo", info);
         assert_eq!(info.matches("p:1").map(|names| names.to_vec()), Ok(vec!["a", "b"]));
-        let damaged = Table::new("modules.dep.bin", b"text").unwrap_err();
+        let damaged = Table::binary("modules.dep.bin", b"text").find("a").unwrap_err();
         assert_eq!(damaged.to_string(), "modules.dep.bin: it is no binary index of depmod's");
     }
 
     #[test]
     fn limits_are_told() {
         let many = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
-        let found = Table::new("modules.alias", many.as_bytes()).unwrap().matches("x");
+        let found = Table::text("modules.alias", many.as_bytes()).matches("x");
         assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::TooManyMatches)));
         let long = format!("alias x*{} a\n", "y".repeat(INDEX_KEY_BYTES));
-        let found = Table::new("modules.alias", long.as_bytes()).unwrap().matches("x");
+        let found = Table::text("modules.alias", long.as_bytes()).matches("x");
         assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::LongKey)));
     }
 }

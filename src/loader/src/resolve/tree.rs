@@ -1,7 +1,7 @@
 //! A folder of modules with what depmod knows of it, and the configuration of modprobe.d(5): what a plan is made from.
 //!
-//! Indexes are mapped, so that of a binary one only the pages are read that a question leads to. What is on the kernel command
-//! line is not kept here, but comes with each question.
+//! Of a binary index only the pages are read that a question leads to; texts are mapped. What is on the kernel command line is
+//! not kept here, but comes with each question.
 
 use core::ffi::CStr;
 
@@ -31,8 +31,8 @@ const FILES: [[&str; 2]; 5] = [
 /// Configuration that a tree brings itself.
 const OWN_CONFIG: [&str; 2] = ["modules.softdep", "modules.weakdep"];
 
-/// A tree whose files are mapped.
-#[derive(Debug)]
+/// A tree whose files are open.
+#[allow(missing_debug_implementations)]
 pub struct Tree<K: Kernel> {
     folder: Path,
     tables: [Option<File<K>>; 5],
@@ -40,11 +40,16 @@ pub struct Tree<K: Kernel> {
     config_bytes: usize,
 }
 
-#[derive(Debug)]
 struct File<K: Kernel> {
     name: &'static str,
-    /// `None` where it is empty.
-    region: Option<K::Region>,
+    content: Content<K>,
+}
+
+enum Content<K: Kernel> {
+    /// `None` where it is empty, of which no memory can be made.
+    Binary(Option<K::Paged>),
+    /// The same.
+    Text(Option<K::Region>),
 }
 
 /// Why a tree cannot be used.
@@ -59,7 +64,7 @@ pub enum TreeError {
 }
 
 impl<K: Kernel> Tree<K> {
-    /// Maps the indexes of `folder`, `/lib/modules/RELEASE`, and reads the configuration of the folders of `config`. `tell` hears
+    /// Opens the indexes of `folder`, `/lib/modules/RELEASE`, and reads the configuration of the folders of `config`. `tell` hears
     /// of each line that is left out, by its number, or as line 0 of a file that is.
     pub fn open(
         kernel: &K, folder: &Path, config: &[&CStr], tell: &mut dyn FnMut(&str, usize, ConfigError),
@@ -68,8 +73,8 @@ impl<K: Kernel> Tree<K> {
         for (table, names) in tables.iter_mut().zip(FILES) {
             for name in names {
                 let path = path(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
-                match map(kernel, &path) {
-                    Ok(region) => *table = Some(File { name, region }),
+                match content(kernel, name, &path) {
+                    Ok(content) => *table = Some(File { name, content }),
                     Err(Errno::ENOENT) => continue,
                     Err(errno) => return Err(TreeError::File(name, errno)),
                 }
@@ -104,17 +109,27 @@ impl<K: Kernel> Tree<K> {
         &'t self, cmdline: &'t str, blacklists: Blacklists, name: &'t str, each: Each<'_, 't>,
     ) -> Result<(), PlanError> {
         let table = |at: usize| {
-            let Some(File { name, region }) = &self.tables[at] else { return Ok(None) };
-            Table::new(name, region.as_ref().map_or(&[], |region| region.as_ref())).map(Some)
+            self.tables[at].as_ref().map(|File { name, content }| match content {
+                Content::Binary(Some(paged)) => Table::binary(name, paged),
+                Content::Binary(None) => Table::binary(name, &[0; 0]),
+                Content::Text(region) => Table::text(name, region.as_ref().map_or(&[], |region| region.as_ref())),
+            })
         };
-        let indexes = Indexes {
-            dep: table(0)?,
-            alias: table(1)?,
-            symbols: table(2)?,
-            builtin: table(3)?,
-            builtin_alias: table(4)?,
-        };
+        let indexes =
+            Indexes { dep: table(0), alias: table(1), symbols: table(2), builtin: table(3), builtin_alias: table(4) };
         plan(indexes, self.config(cmdline), blacklists, name, each)
+    }
+}
+
+fn content<K: Kernel>(kernel: &K, name: &str, path: &CStr) -> Result<Content<K>, Errno> {
+    if !name.ends_with(".bin") {
+        return map(kernel, path).map(Content::Text);
+    }
+    let file = kernel.open(path)?;
+    match usize::try_from(kernel.stat(&file)?.size_bytes) {
+        Ok(0) => Ok(Content::Binary(None)),
+        Ok(len) => kernel.paged(file, len).map(|paged| Content::Binary(Some(paged))),
+        Err(_) => Err(Errno::EFBIG),
     }
 }
 

@@ -25,10 +25,13 @@ mod arch;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod child;
+mod paged;
 mod stream;
 
 #[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
 compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_64");
+
+pub use paged::Paged;
 
 pub use nr::{
     AT_REMOVEDIR, DT_DIR, MNT_DETACH, MS_DIRSYNC, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID,
@@ -437,6 +440,7 @@ pub struct Linux;
 impl Kernel for Linux {
     type File = Fd;
     type Region = Region;
+    type Paged = Paged;
 
     fn open(&self, path: &CStr) -> Result<Fd, Errno> {
         // Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
@@ -492,6 +496,10 @@ impl Kernel for Linux {
 
     fn map(&self, file: &Fd, len_bytes: usize) -> Result<Region, Errno> {
         mmap(Some(file), len_bytes, nr::PROT_READ | nr::PROT_WRITE, nr::MAP_PRIVATE)
+    }
+
+    fn paged(&self, file: Fd, len_bytes: usize) -> Result<Paged, Errno> {
+        Paged::new(file, len_bytes)
     }
 
     fn allocate(&self, len_bytes: usize) -> Result<Region, Errno> {
