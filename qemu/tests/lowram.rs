@@ -27,7 +27,7 @@ const MOST_KIB: [(&str, Format, u32); 5] = [
     ("modest-gzip,stream,xz", Format::Gzip, 192),
     ("modest-gzip,stream,xz", Format::Xz, 1024 + 256),
     ("modest-gzip,stream,xz,zstd", Format::Zstd, 128 + 384),
-    ("modest", Format::Plain, 64 + 8),
+    ("modest", Format::Plain, 64 + 12),
 ];
 
 /// Loads a module of 6 KB, and after it one of 3 MB, in a format: after each the most memory that the process ever had, by

@@ -100,11 +100,11 @@ impl<'m> Cmdline<'m> {
 
     /// Whether a word may be about modules: most command lines have none such.
     pub fn is_about_modules(self) -> bool {
-        let is_about = |word: &str| {
-            let is_dotted = word.bytes().any(|b| b == b'.') && !word.starts_with("modest.");
-            is_dotted || word.starts_with("modules") || word.starts_with("module_") || word.starts_with("modest.skip")
+        let is_about = |name: &str| {
+            let is_dotted = name.bytes().any(|b| b == b'.') && !name.starts_with("modest.");
+            is_dotted || name.starts_with("module") || name.starts_with("modest.skip")
         };
-        Words::new(self.text).any(|(_, word)| is_about(word))
+        self.words().any(|(name, _)| is_about(name))
     }
 }
 
@@ -163,6 +163,8 @@ mod tests {
             ("modules_load=a", true),
             ("module_blacklist=a", true),
             ("modest.skip=a", true),
+            ("\"modules-load=a b\"", true),
+            ("BOOT_IMAGE=/vmlinuz-6.12 ip=10.0.0.1", false),
         ] {
             assert_eq!(cmdline(text).is_about_modules(), is_about, "{text}");
         }

@@ -10,9 +10,6 @@ pub const PATH_BYTES: usize = 512;
 /// The kernel's command line: COMMAND_LINE_SIZE is 1024 on arm and riscv, 2048 on arm64 and x86.
 pub const CMDLINE_BYTES: usize = 4096;
 
-/// A module's name: the kernel's MODULE_NAME_LEN is 64 less a pointer; 64 holds any.
-pub const NAME_BYTES: usize = 64;
-
 /// Arguments handed on to the next init: the kernel itself passes at most MAX_INIT_ARGS, 32, and the name.
 pub const EXEC_ARGS: usize = 34;
 
@@ -87,3 +84,6 @@ pub const BUSES_BYTES: usize = 128;
 /// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 9 bytes more there, a name of
 /// `modprobe.blacklist=` 11. Memory is taken only as far as it is filled.
 pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
+
+/// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.
+pub const PLUG_TRIED: usize = if cfg!(feature = "names") { 256 } else { 0 };

@@ -134,7 +134,7 @@ impl Expected {
             Expected::LoadPath => "a load path; expected finit, finit-compressed, stream, mmap or buffer",
             Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
             Expected::Time => "a time; expected a number with ms, s or m",
-            Expected::Bus => "a bus; expected a name of /sys/bus",
+            Expected::Bus => "a bus; expected a name in /sys/bus or /sys/class",
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Cause};
 use crate::kernel::{Kernel, read_small};
-use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES};
+use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
@@ -51,7 +51,7 @@ pub struct Outcome {
     pub loaded: usize,
     /// Modules that were there, or are built in.
     pub present: usize,
-    /// Entries left out by `modest.skip=`.
+    /// Modules left out: by the kernel command line, a blacklist, an `install` of /bin/true or /bin/false, or for want of a device.
     pub skipped: usize,
     /// Failures, those of optional entries not among them.
     pub failed: usize,
@@ -115,6 +115,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         config,
         has_begun: false,
         buses: None,
+        tried: heapless::Vec::new(),
         unlinks: false,
         outcome: Outcome::default(),
     };
@@ -178,6 +179,8 @@ struct Run<'r, 'o, K: Kernel, L> {
     has_begun: bool,
     /// The buses of all `@coldplug` so far, if there was one.
     buses: Option<heapless::String<BUSES_BYTES>>,
+    /// What became of each module that a device asked for, by what is kept of its name.
+    tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
     /// Whether loaded files are deleted.
     unlinks: bool,
     outcome: Outcome,
@@ -218,8 +221,6 @@ struct Step<'a> {
     may_be_live: bool,
     /// Whether it is no surprise if the file is not there.
     may_be_absent: bool,
-    /// Whether failures are told in detail only.
-    quiet: bool,
 }
 
 /// What became of a module.
@@ -300,6 +301,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if cfg!(feature = "names") {
             if self.has_words && !self.has_begun {
                 self.begin();
+                if self.outcome.stopped {
+                    return;
+                }
             }
             if let Some(alias) = entry.device
                 && !self.has_device(name, alias)
@@ -336,7 +340,6 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             optional: entry.optional,
             may_be_live: false,
             may_be_absent: false,
-            quiet: false,
         };
         if self.step(&step) == Done::Failed {
             self.fails(entry.optional);
@@ -430,8 +433,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             }
             Err(failure) => {
                 let is_absent = step.may_be_absent && failure == Failure::Open(Errno::ENOENT);
-                let is_aside = cfg!(feature = "names") && (step.quiet || is_absent);
-                if !is_aside || self.log.wants(Level::Debug) {
+                if !(cfg!(feature = "names") && is_absent) || self.log.wants(Level::Debug) {
                     let cause = explain::explain(self.kernel, &path, failure);
                     self.tell_failure(name, cause, &request, optional);
                 }
@@ -525,13 +527,13 @@ pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
     use std::cell::RefCell;
 
     #[derive(Default)]
-    struct Lines(Vec<String>);
+    pub struct Lines(pub Vec<String>);
 
     impl Log for Lines {
         fn wants(&self, _: Level) -> bool {
