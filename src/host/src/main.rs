@@ -74,8 +74,8 @@ enum Cmd {
         /// The board whose kernel's modules are meant
         #[arg(long, value_name = "BOARD")]
         board: Option<String>,
-        /// Which of the board's kernels [default: its first]
-        #[arg(long, value_name = "NAME", requires = "board")]
+        /// Which of the board's kernels [default: its first]; with --modules, which VERSION of the folder's lib/modules
+        #[arg(long, value_name = "NAME")]
         kernel: Option<String>,
         /// A folder with files of modprobe.d; of files of the same name the first counts
         #[arg(long, value_name = "DIR")]
@@ -237,7 +237,9 @@ fn run(command: Cmd) -> Result<u8> {
         }
         Cmd::Plan { modules, board, kernel, config, cmdline, format, names } => {
             let tree = match (modules, board) {
-                (Some(dir), _) => Tree::find(&dir)?,
+                (Some(dir), _) => {
+                    Tree::find(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?
+                }
                 (None, board) => Kernel::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
             };
             let config: Vec<_> = config.iter().map(PathBuf::as_path).collect();

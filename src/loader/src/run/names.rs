@@ -48,9 +48,10 @@ struct Asked<'a> {
     by_device: bool,
 }
 
-/// What is kept of a name, by FNV-1a: two of the same are one module less on one machine of millions.
+/// What is kept of a name, by FNV-1a: two of the same are one module less on one machine of millions. `-` and `_` are equal.
 fn key(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    let bytes = name.bytes().map(|byte| if byte == b'-' { b'_' } else { byte });
+    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
@@ -160,6 +161,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Does one step of a plan for a device, if that was not done for another.
     fn once(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step) -> Done {
+        if step.action == Action::Blacklisted {
+            // It may still be loaded for another that needs it.
+            return self.planned(tree, asked, step);
+        }
         let key = key(step.module.name);
         if let Some((_, done)) = self.tried.iter().find(|(tried, _)| *tried == key) {
             return *done;
@@ -539,6 +544,10 @@ mod tests {
         let fake = fake.with_file("/lib/modules/6.1.0-test/modules.alias", alias.as_bytes());
         let (_, lines, _) = run_on(&fake, "");
         assert!(lines.iter().any(|line| line == "Error more modules for devices than PLUG_TRIED, 256"), "{lines:?}");
+        let commas = format!("modprobe.blacklist={}", ",".repeat(CMDLINE_BYTES - 100));
+        let (outcome, lines, _) = run_on(&tree("a\n", ""), &commas);
+        assert_eq!(lines[0], "Error the kernel command line: over CMDLINE_CONFIG_BYTES, 32768");
+        assert_eq!(outcome.loaded, 1);
         let long = format!("{}\n", "x".repeat(300));
         let (outcome, lines, _) = run_on(&Fake::default().with_file("/m", long.as_bytes()), "");
         assert_eq!((outcome.failed, lines[0].contains("a path is over PATH_BYTES")), (1, true), "{lines:?}");

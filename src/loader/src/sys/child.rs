@@ -84,3 +84,23 @@ pub(super) fn call_in_child(number: u32, args: [usize; 3]) -> Result<(), Errno> 
     drop(Child::start(&request)?);
     request.result()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::errno::Errno;
+    use crate::kernel::Kernel;
+    use crate::limits::SPAWN_STRINGS;
+    use crate::sys::Linux;
+    use core::ffi::CStr;
+
+    #[test]
+    fn a_program_is_run_with_what_it_is_given_and_waited_for() {
+        let run = |command: &CStr| Linux.spawn(&[c"/bin/sh", c"-c", command], &[c"PATH=/bin:/usr/bin", c"A=b c"]);
+        assert_eq!(run(c"test \"$A\" = 'b c'"), Ok(0));
+        assert_eq!(run(c"exit 3"), Ok(3 << 8));
+        assert_eq!(run(c"kill -9 $$"), Ok(9));
+        assert_eq!(Linux.spawn(&[c"/none"], &[]), Err(Errno::ENOENT));
+        assert_eq!(Linux.spawn(&[c"/bin/sh"; SPAWN_STRINGS + 1], &[]), Err(Errno::E2BIG));
+        assert_eq!(Linux.spawn(&[], &[]), Err(Errno::EINVAL));
+    }
+}
