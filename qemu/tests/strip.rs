@@ -199,7 +199,7 @@ fn boots_stripped(kernel: &str) {
     let tree = tmp.path().join(&scenario.kernel.tree.release);
     fs::create_dir(&tree).unwrap();
     let from = &scenario.kernel.tree.dir;
-    for index in ["modules.dep", "modules.builtin"] {
+    for index in ["modules.dep", "modules.builtin", "modules.alias", "modules.softdep"] {
         let text = fs::read_to_string(from.join(index)).unwrap();
         fs::write(tree.join(index), text.replace(".ko.xz", ".ko")).unwrap();
     }
