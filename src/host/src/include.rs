@@ -9,7 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::plan::{Action, Blacklists, PlanError};
+use modest_loader::resolve::plan::{Action, Blacklists, PlanError, blocks};
+use modest_loader::resolve::tree::is_config;
 
 use crate::depmod::{self, Indexes};
 use crate::did_you_mean;
@@ -75,7 +76,7 @@ impl<'a> Included<'a> {
             let name = Name(step.module.name);
             match step.action {
                 Action::Load(file) => self.add_file(file.into()),
-                Action::Run(command) if matches!(command.trim(), "/bin/true" | "/bin/false") => {
+                Action::Run(command) if blocks(command) => {
                     self.note(format!("{name} is not included: install {command}"));
                 }
                 Action::Run(command) => {
@@ -157,8 +158,7 @@ fn config_files(folders: &[&Path]) -> Result<BTreeMap<String, Vec<u8>>> {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.with_context(|| folder.display().to_string())?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let is_config = name.ends_with(".conf") && !name.starts_with('.') && path.is_file();
-            if is_config && !files.contains_key(name) {
+            if is_config(name) && path.is_file() && !files.contains_key(name) {
                 let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
                 files.insert(name.to_string(), bytes);
             }

@@ -68,9 +68,9 @@ impl Database {
     pub fn plan<'d>(
         &'d self, blacklists: Blacklists, name: &'d str, each: &mut dyn FnMut(Step<'d>, Config<'d>) -> bool,
     ) -> Result<(), PlanError> {
-        let config = self.tree.config(&self.cmdline);
-        self.tree.plan(&self.cmdline, blacklists, name, &mut |step| each(step, config))
+        self.tree.plan(&self.cmdline, blacklists, name, each)
     }
+
     /// The names that configuration has as weak dependencies of the module `name`, as the kernel writes it.
     pub fn weakdeps<'d>(&'d self, name: &str) -> impl Iterator<Item = &'d str> + use<'d> {
         let commands =

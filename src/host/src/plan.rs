@@ -160,10 +160,10 @@ impl Plan {
                 };
                 self.note(format!("{name} is built into the kernel{params}"));
             }
-            Action::Run(command) => match command.trim() {
-                "/bin/true" | "/bin/false" => self.note(format!("{name} is not to be loaded: install {command}")),
-                _ => bail!("{name}: a manifest cannot have its command: install {command}"),
-            },
+            Action::Run(command) if plan::blocks(command) => {
+                self.note(format!("{name} is not to be loaded: install {command}"));
+            }
+            Action::Run(command) => bail!("{name}: a manifest cannot have its command: install {command}"),
             Action::Blacklisted => self.note(format!("{name} is blacklisted")),
             Action::Absent if planned.is_required => bail!("{}: there is no module {name}", entry.module),
             Action::Builtin | Action::Absent => {}

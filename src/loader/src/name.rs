@@ -34,7 +34,8 @@ impl Name<'_> {
     }
 }
 
-fn fold(b: u8) -> u8 {
+/// What a byte of a name is as the kernel writes it.
+pub(crate) fn fold(b: u8) -> u8 {
     if b == b'-' { b'_' } else { b }
 }
 

@@ -88,6 +88,11 @@ pub enum Action<'m> {
     Blacklisted,
 }
 
+/// Whether the command of an `install` does nothing but keep its module out.
+pub fn blocks(command: &str) -> bool {
+    matches!(command.trim_ascii(), "/bin/true" | "/bin/false")
+}
+
 /// A module whose turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<'m> {

@@ -91,8 +91,7 @@ impl<'m> Table<'m> {
 /// Adds the module `name` if its `pattern`, as the module has it, matches; one that is none to depmod never does.
 fn add_match<'m>(found: &mut Matches<'m>, pattern: &'m [u8], name: &'m [u8], alias: &str) -> Result<(), IndexError> {
     // Most are of other buses: they are known by their first bytes, without being normalized.
-    let fold = |b| if b == b'-' { b'_' } else { b };
-    if literal_part(pattern, alias.as_bytes(), fold).is_none() {
+    if literal_part(pattern, alias.as_bytes(), name::fold).is_none() {
         return Ok(());
     }
     let (Ok(pattern), Ok(name)) = (core::str::from_utf8(pattern), core::str::from_utf8(name)) else { return Ok(()) };

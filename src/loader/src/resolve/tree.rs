@@ -7,7 +7,7 @@ use core::ffi::CStr;
 
 use super::FileName;
 use super::config::{Config, ConfigError, Writer};
-use super::plan::{Blacklists, Each, Indexes, PlanError, plan};
+use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
 use super::table::Table;
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel};
@@ -104,9 +104,10 @@ impl<K: Kernel> Tree<K> {
         Config { files: core::str::from_utf8(files).unwrap_or_default(), cmdline }
     }
 
-    /// See [`plan()`]; `cmdline` is that of [`Config`].
+    /// See [`plan()`]; `cmdline` is that of [`Config`]. With each step comes the configuration that its options are in.
     pub fn plan<'t>(
-        &'t self, cmdline: &'t str, blacklists: Blacklists, name: &'t str, each: Each<'_, 't>,
+        &'t self, cmdline: &'t str, blacklists: Blacklists, name: &'t str,
+        each: &mut dyn FnMut(Step<'t>, Config<'t>) -> bool,
     ) -> Result<(), PlanError> {
         let table = |at: usize| {
             self.tables[at].as_ref().map(|File { name, content }| match content {
@@ -117,7 +118,8 @@ impl<K: Kernel> Tree<K> {
         };
         let indexes =
             Indexes { dep: table(0), alias: table(1), symbols: table(2), builtin: table(3), builtin_alias: table(4) };
-        plan(indexes, self.config(cmdline), blacklists, name, each)
+        let config = self.config(cmdline);
+        plan(indexes, config, blacklists, name, &mut |step| each(step, config))
     }
 }
 
@@ -143,6 +145,11 @@ fn map<K: Kernel>(kernel: &K, path: &CStr) -> Result<Option<K::Region>, Errno> {
     }
 }
 
+/// Whether a file of this name in a folder of modprobe.d is one of configuration.
+pub fn is_config(name: &str) -> bool {
+    name.ends_with(".conf") && !name.starts_with(".")
+}
+
 /// Reads all files of configuration, sorted by their names.
 fn read_config<K: Kernel>(
     kernel: &K, tree: &Path, folders: &[&CStr], writer: &mut Writer, tell: &mut dyn FnMut(&str, usize, ConfigError),
@@ -165,7 +172,7 @@ fn read_config<K: Kernel>(
         for folder in folders {
             // A folder that is not there has no files.
             let _ = kernel.list(folder, &mut |name| {
-                if name.ends_with(".conf") && !name.starts_with(".") {
+                if is_config(name) {
                     consider(folder, name);
                 }
             });
@@ -231,7 +238,7 @@ mod tests {
             let mut steps = Vec::new();
             let (tree, _) = open(fake);
             assert!(tree.is_indexed());
-            let planned = tree.plan("", Blacklists::All, "a", &mut |step| {
+            let planned = tree.plan("", Blacklists::All, "a", &mut |step, _| {
                 steps.push(matches!(step.action, Action::Load(file) if file == format!("{}.ko", step.module.name)));
                 true
             });

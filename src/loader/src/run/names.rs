@@ -50,8 +50,7 @@ struct Asked<'a> {
 
 /// What is kept of a name, by FNV-1a: two of the same are one module less on one machine of millions. `-` and `_` are equal.
 fn key(name: &str) -> u32 {
-    let bytes = name.bytes().map(|byte| if byte == b'-' { b'_' } else { byte });
-    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    name.bytes().map(name::fold).fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
@@ -139,10 +138,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn by_name(&mut self, asked: Asked) -> Result<bool, ResolveError> {
         let tree = self.open_tree()?;
         let mut is_done = true;
-        let result = tree.plan(self.config, Blacklists::All, asked.name, &mut |step| {
+        let result = tree.plan(self.config, Blacklists::All, asked.name, &mut |step, config| {
             let done = match asked.by_device {
-                true => self.once(&tree, asked, step),
-                false => self.planned(&tree, asked, step),
+                true => self.once(&tree, asked, step, config),
+                false => self.planned(&tree, asked, step, config),
             };
             if done == Done::Skipped && step.is_required && !step.is_target {
                 self.log.line(Level::Info, format_args!("{}: left out with what it needs", asked.name));
@@ -160,16 +159,16 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Does one step of a plan for a device, if that was not done for another.
-    fn once(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step) -> Done {
+    fn once(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step, config: Config) -> Done {
         if step.action == Action::Blacklisted {
             // It may still be loaded for another that needs it.
-            return self.planned(tree, asked, step);
+            return self.planned(tree, asked, step, config);
         }
         let key = key(step.module.name);
         if let Some((_, done)) = self.tried.iter().find(|(tried, _)| *tried == key) {
             return *done;
         }
-        let done = self.planned(tree, asked, step);
+        let done = self.planned(tree, asked, step, config);
         self.has_tried(key, done);
         done
     }
@@ -181,11 +180,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Does one step of a plan.
-    fn planned(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step) -> Done {
+    fn planned(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step, config: Config) -> Done {
         let Asked { entry, by_device, .. } = asked;
         let name = Name(step.module.name);
         let optional = entry.optional || by_device || !step.is_required;
-        let config = tree.config(self.config);
         let params = Params { module: step.module, config, entry: if step.is_target { entry.params } else { "" } };
         // What a device or a soft dependency asks for need not be there.
         let aside = if by_device || !step.is_required { Level::Debug } else { Level::Info };
@@ -231,7 +229,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Runs the command of an `install` in place of loading the module.
     fn command(&mut self, name: Name, command: &str, params: Params, optional: bool) -> Done {
-        if matches!(command, "/bin/true" | "/bin/false") {
+        if plan::blocks(command) {
             self.skipped(name, &format_args!("by install {command} in modprobe.d"));
             return Done::Yes;
         }
