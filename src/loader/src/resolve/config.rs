@@ -215,10 +215,8 @@ impl<'b> Writer<'b> {
         {
             // As it is written: `-` and quotes are part of the name, which then is no module's.
             let quoted = is_quoted.then(|| text::split_once(value, b',').map_or("", |(_, rest)| rest));
-            let mut names = text::fields(quoted.unwrap_or(value), b',');
-            return names.try_for_each(|name| {
-                ["blacklist ", name, " \n"].iter().try_for_each(|part| self.push(part.as_bytes()))
-            });
+            let mut names = text::fields(quoted.unwrap_or(value), b',').filter(|name| !name.is_empty());
+            return names.try_for_each(|name| self.whole(&["blacklist ", name, " \n"]));
         }
         let start = self.len;
         let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
@@ -226,14 +224,22 @@ impl<'b> Writer<'b> {
             // As `module.param="value"`, whose closing quote is there.
             parts[4..7].copy_from_slice(&["=", if is_quoted { "\"" } else { "" }, value]);
         }
-        for part in parts {
-            self.push(part.as_bytes())?;
-        }
+        self.whole(&parts)?;
         let name_at = start + "options ".len();
         if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
             self.len = start;
         }
         Ok(())
+    }
+
+    /// Adds a line as a whole, or nothing: half a value would be another one.
+    fn whole(&mut self, parts: &[&str]) -> Result<(), ConfigError> {
+        let start = self.len;
+        let done = parts.iter().try_for_each(|part| self.push(part.as_bytes()));
+        if done.is_err() {
+            self.len = start;
+        }
+        done
     }
 
     /// The text as far as it got.
