@@ -3,9 +3,11 @@
 use core::ffi::CStr;
 use core::fmt;
 
+use crate::decode::DecodeError;
+use crate::elf::{Elf, Fault, FileBytes, THIS_MACHINE};
 use crate::errno::{Errno, meaning};
-use crate::image::{self, Fault, Format};
-use crate::kernel::Kernel;
+use crate::image::{self, Format};
+use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
 
 /// Why a module is not loaded, as one clause for people: `ENOEXEC: built for …`.
@@ -27,7 +29,15 @@ pub fn explain<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
 fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
     match image::format_of(kernel, file) {
         Ok(format) if format != Format::Plain => None,
-        _ => image::examine(kernel, file),
+        _ => examine_plain(kernel, file).err(),
+    }
+}
+
+fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
+    let stat = kernel.stat(file).map_err(DecodeError::Read)?;
+    match stat.kind {
+        FileKind::Regular => Elf::open(FileBytes { kernel, file }, Some(THIS_MACHINE)).map(drop),
+        kind => Err(Fault::NotRegular(kind)),
     }
 }
 
@@ -101,7 +111,6 @@ pub fn of_kernel(errno: Errno) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::DecodeError;
     use crate::kernel::fake::Fake;
 
     #[test]
