@@ -1,48 +1,44 @@
 //! What the headers of files and devices say: ELF files, superblocks, partition tables.
 
-use modest_loader::decode::DecodeError;
+use modest_loader::decode::{DecodeError, Plain};
+use modest_loader::elf::{Bytes, Decoded, Elf, Fault, FileBytes, Machine, NAME_BYTES, THIS_MACHINE};
 use modest_loader::errno::Errno;
 use modest_loader::explain;
-use modest_loader::image::{self, Fault, Format};
+use modest_loader::image::{self, Format};
 use modest_loader::kernel::Kernel;
 use modest_loader::load::Failure;
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 
 use crate::{Input, utf8};
 
-/// A module file that was refused: what is said of it is so.
+/// An ELF file, for any machine: what is said of it is what another parser says, however it is read.
 pub fn preflight(data: &[u8]) {
     let mut input = Input(data);
     let kernel = input.kernel();
     let file = input.0;
     let kernel = kernel.with_file("/m.ko", file);
     let opened = kernel.open(c"/m.ko").unwrap();
-    let fault = image::examine(&kernel, &opened);
-    let is_cut = kernel.read_at_most != 0 || kernel.fails_from.is_some_and(|from| from <= file.len() as u64);
-    if !is_cut {
+    let told = said(file, None);
+    if let Ok(told) = &told {
+        compare(file, told);
+    }
+    let mut plain = Plain::new(&kernel, &opened);
+    let (by_file, decoded) =
+        (said(FileBytes { kernel: &kernel, file: &opened }, None), said(Decoded::new(&mut plain), None));
+    if kernel.fails_from.is_none_or(|from| from > file.len() as u64) {
         assert_eq!(image::format_of(&kernel, &opened), Ok(Format::of(file)));
-        let parsed = elf::ElfBytes::<elf::endian::AnyEndian>::minimal_parse(file);
-        match fault {
-            None => {
-                let sections = parsed.unwrap().section_headers().unwrap();
-                assert!(sections.iter().any(|section| section.sh_type == elf::abi::SHT_SYMTAB));
-            }
-            Some(Fault::Empty) => assert!(file.is_empty()),
-            Some(Fault::NotElf(magic)) => assert_ne!(magic, *b"\x7fELF"),
-            Some(Fault::Truncated { needs_bytes, has_bytes }) => {
-                assert!(needs_bytes > has_bytes && has_bytes == file.len() as u64, "{fault:?}");
-            }
-            Some(Fault::OtherMachine(_) | Fault::NotRelocatable(_)) => assert!(file.starts_with(b"\x7fELF")),
-            Some(Fault::Stripped) => {
-                let has_symbols = |parsed: elf::ElfBytes<_>| {
-                    parsed.section_headers().is_some_and(|sections: elf::section::SectionHeaderTable<_>| {
-                        sections.iter().any(|section| section.sh_type == elf::abi::SHT_SYMTAB)
-                    })
-                };
-                assert!(!parsed.is_ok_and(has_symbols));
-            }
-            Some(Fault::Unreadable(_) | Fault::NotRegular(_)) => panic!("{fault:?}"),
+        assert_eq!(by_file, told);
+        assert_eq!(decoded, told);
+    }
+    match said(file, Some(THIS_MACHINE)) {
+        Err(Fault::Empty) => assert!(file.is_empty()),
+        Err(Fault::NotElf(magic)) => assert_ne!(magic, *b"\x7fELF"),
+        Err(Fault::Truncated { needs_bytes, has_bytes }) => {
+            assert!(needs_bytes > has_bytes && has_bytes == file.len() as u64, "{needs_bytes} of {has_bytes}");
         }
+        Err(Fault::Unreadable(error)) => panic!("{error}"),
+        Err(fault) => assert!(!fault.to_string().is_empty()),
+        Ok(own) => assert_eq!(Ok(own), told),
     }
     let failures = [
         Failure::Kernel(Errno::ENOEXEC),
@@ -55,6 +51,84 @@ pub fn preflight(data: &[u8]) {
         let cause = explain::explain(&kernel, c"/m.ko", failure).to_string();
         assert!(!cause.is_empty() && !cause.contains('\n'));
     }
+}
+
+/// All that an ELF file says of itself.
+#[derive(Debug, PartialEq)]
+struct Said {
+    machine: Machine,
+    is_signed: bool,
+    name: Result<String, Fault>,
+    info: (Vec<(String, String)>, Result<(), Fault>),
+    versions: (Vec<(String, u32)>, Result<(), Fault>),
+    undefined: (Vec<String>, Result<(), Fault>),
+    sections: (Vec<(String, u32, Vec<u8>)>, Result<(), Fault>),
+    symbols: (Vec<(String, u16, u64, u64)>, Result<(), Fault>),
+}
+
+fn said<B: Bytes>(bytes: B, machine: Option<Machine>) -> Result<Said, Fault> {
+    let mut elf = Elf::open(bytes, machine)?;
+    let (mut info, mut versions, mut undefined) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut headers, mut symbols) = (Vec::new(), Vec::new());
+    let infos = elf.info(&mut |key, value| info.push((key.to_string(), value.to_string())));
+    let versioned = elf.versions(&mut |name, crc| versions.push((name.to_string(), crc)));
+    let needed = elf.undefined(&mut |name| undefined.push(name.to_string()));
+    let listed = elf.sections(&mut |_, name, section| headers.push((name.to_string(), section.kind, section.range)));
+    let named = elf.symbols(&mut |symbol| {
+        symbols.push((symbol.name.to_string(), symbol.section, symbol.value, symbol.size_bytes));
+    });
+    let sections = headers.into_iter().map(|(name, kind, range)| {
+        let mut start = [0; 16];
+        let len = elf.read(range, 1, &mut start).unwrap_or(0);
+        (name, kind, start[..len].to_vec())
+    });
+    let sections = (sections.collect(), listed);
+    Ok(Said {
+        machine: elf.machine(),
+        is_signed: elf.is_signed(),
+        name: elf.name(&mut [0; NAME_BYTES]).map(str::to_string),
+        info: (info, infos),
+        versions: (versions, versioned),
+        undefined: (undefined, needed),
+        sections,
+        symbols: (symbols, named),
+    })
+}
+
+/// Compares with what another parser says.
+fn compare(file: &[u8], said: &Said) {
+    // It looks at program headers too, which modules have none of.
+    let Ok(parsed) = elf::ElfBytes::<elf::endian::AnyEndian>::minimal_parse(file) else { return };
+    assert_eq!((parsed.ehdr.e_machine, parsed.ehdr.e_type), (said.machine.machine, elf::abi::ET_REL));
+    if said.sections.1.is_ok() {
+        let (headers, names) = parsed.section_headers_with_strtab().unwrap();
+        let (headers, names) = (headers.unwrap(), names.unwrap());
+        let expected = headers.iter().skip(1).map(|h| (names.get(h.sh_name as usize).unwrap().to_string(), h.sh_type));
+        assert!(said.sections.0.iter().map(|(name, kind, _)| (name.clone(), *kind)).eq(expected));
+    }
+    if said.symbols.1.is_ok() {
+        let (symbols, names) = parsed.symbol_table().unwrap().unwrap();
+        let all: Vec<_> = symbols.iter().collect();
+        let expected = all
+            .iter()
+            .skip(1)
+            .map(|s| (names.get(s.st_name as usize).unwrap().to_string(), s.st_shndx, s.st_value, s.st_size));
+        assert!(said.symbols.0.iter().cloned().eq(expected));
+        let is_needed =
+            |s: &&elf::symbol::Symbol| s.is_undefined() && s.st_name != 0 && s.st_bind() != elf::abi::STB_WEAK;
+        let header = parsed.section_headers().unwrap().iter().find(|h| h.sh_type == elf::abi::SHT_SYMTAB).unwrap();
+        let globals = all.iter().skip(header.sh_info as usize).filter(is_needed);
+        let mut expected: Vec<_> = globals.map(|s| names.get(s.st_name as usize).unwrap().to_string()).collect();
+        let mut undefined = said.undefined.0.clone();
+        expected.sort_unstable();
+        undefined.sort_unstable();
+        assert_eq!((undefined, &said.undefined.1), (expected, &Ok(())));
+    }
+    for (key, _) in &said.info.0 {
+        assert!(!key.contains('='));
+    }
+    let most = file.len();
+    assert!(said.info.0.len() <= most && said.versions.0.len() <= most / 64 && said.undefined.0.len() <= most / 16);
 }
 
 /// What `root=` names, on a device that begins with these bytes.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use modest_loader::decode::{DecodeError, Opener};
 use modest_loader::errno::Errno;
+use modest_loader::image::Format;
 use modest_loader::kernel::{FileKind, Kernel, Pages, Stat};
 use modest_loader::load::Failure;
 use modest_loader::name;
@@ -208,7 +209,8 @@ impl Kernel for Memory {
         if i64::try_from(offset).is_err() {
             return Err(Errno::EINVAL);
         }
-        let mut most = if self.read_at_most == 0 { usize::MAX } else { self.read_at_most };
+        // No file system cuts a read of a few bytes.
+        let mut most = if self.read_at_most == 0 { usize::MAX } else { self.read_at_most.max(64) };
         if let Some(from) = self.fails_from {
             match from.checked_sub(offset) {
                 None | Some(0) => return Err(Errno::EIO),
@@ -233,6 +235,9 @@ impl Kernel for Memory {
     }
     fn init_module(&self, image: &[u8], _: &CStr, _: bool) -> Result<(), Errno> {
         self.count();
+        if Format::of(image) != Format::Plain {
+            return Err(Errno::ENOEXEC);
+        }
         self.images.borrow_mut().push(image.to_vec());
         let path = self.current.borrow().0.clone();
         self.answer(&path, false)
@@ -252,6 +257,9 @@ impl Kernel for Memory {
             }
             Ok(source.finish()?)
         })?;
+        if Format::of(&image) != Format::Plain {
+            return Err(Failure::Kernel(Errno::ENOEXEC));
+        }
         self.images.borrow_mut().push(image);
         let path = self.current.borrow().0.clone();
         self.answer(&path, false).map_err(Failure::Kernel)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use modest_loader::devices as sysfs;
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{ALIAS_MATCHES, CONFIG_BYTES, PLAN_VISITED};
-use modest_loader::name;
+use modest_loader::name::{self, Name};
 use modest_loader::resolve::Plan;
 use modest_loader::resolve::config::{Config, ConfigError, Writer};
 use modest_loader::resolve::index::{self as binary, Index, matches_pattern, normalize_alias};
@@ -86,7 +86,9 @@ fn write_node(file: &mut Vec<u8>, entries: &[(&String, &Vec<(u32, String)>)], at
     if !own.is_empty() {
         offset |= binary::HAS_VALUES;
         file.extend((values.len() as u32).to_be_bytes());
-        values.iter().for_each(|(priority, value)| file.extend([&priority.to_be_bytes(), value.as_bytes(), &[0]].concat()));
+        values
+            .iter()
+            .for_each(|(priority, value)| file.extend([&priority.to_be_bytes(), value.as_bytes(), &[0]].concat()));
     }
     offset
 }
@@ -124,7 +126,9 @@ pub fn indexed(file: &str, text: &[u8]) -> Option<Vec<u8>> {
         }
         "modules.builtin.modinfo" => {
             for word in text.split('\0') {
-                if let Some((name, pattern)) = word.split_once('.').and_then(|(n, rest)| Some((n, rest.strip_prefix("alias=")?))) {
+                if let Some((name, pattern)) =
+                    word.split_once('.').and_then(|(n, rest)| Some((n, rest.strip_prefix("alias=")?)))
+                {
                     add(normal(pattern), name);
                 }
             }
@@ -202,7 +206,9 @@ pub fn config(data: &[u8]) {
     let indexes = Indexes { dep, alias, symbols, builtin, builtin_alias };
     let dep_text = String::from_utf8_lossy(part(4)).into_owned();
     let widest = dep_text.lines().map(|line| Plan::of_line(line).dependencies().count()).max().unwrap_or(0);
-    for (name, blacklists) in utf8(part(0)).split('\n').take(4).zip([Blacklists::All, Blacklists::Aliases].iter().cycle()) {
+    for (name, blacklists) in
+        utf8(part(0)).split('\n').take(4).zip([Blacklists::All, Blacklists::Aliases].iter().cycle())
+    {
         let steps = planned(indexes, config, *blacklists, name, usize::MAX);
         let targets = steps.0.iter().filter(|step| step.is_target).count();
         assert!(steps.0.len() <= ALIAS_MATCHES * PLAN_VISITED * (widest + 1), "{} steps", steps.0.len());
@@ -214,7 +220,7 @@ pub fn config(data: &[u8]) {
         }
         for step in &steps.0 {
             if let Action::Load(file) = step.action {
-                let has = |line: &str| line.split(':').next() == Some(file) && name::of(file) == name::of(step.module.name);
+                let has = |line: &str| line.split(':').next() == Some(file) && name::of(file) == Name(step.module.name);
                 assert!(dep_text.split('\n').any(has), "{step:?}");
             }
             step.module.options(config).for_each(|options| assert!(!options.is_empty()));

@@ -80,16 +80,19 @@ pub fn run(data: &[u8]) {
     let outcome = run_manifest(&kernel, &mut log, &options, &mut vec![0; RUN_BYTES]);
     let lines = || log.0.iter().map(|(level, line)| format!("{level:?} {line}\n")).collect::<String>();
 
+    // What the input says may not be taken for what the loader does.
+    let is_plain = ["skipped", "would"].iter().all(|word| !data.windows(word.len()).any(|w| w == word.as_bytes()));
     if options.dry_run {
         assert_eq!((kernel.successes.get(), kernel.spawned.get()), (0, 0), "{}", lines());
-        assert_eq!(outcome.loaded, log.count(Level::Info, ": would load by ") + log.count(Level::Info, ": would run "));
+        let would = log.count(Level::Info, ": would load by ") + log.count(Level::Info, ": would run ");
+        assert!(outcome.loaded == would || !is_plain, "{}", lines());
         assert!(kernel.unlinked.get() == 0 && !outcome.stopped);
     } else {
         assert_eq!(outcome.loaded, kernel.successes.get() + kernel.done.get(), "{}", lines());
         // What was loaded once, the kernel says, is there: it did not load it again.
         assert_eq!(kernel.loaded.borrow().len(), kernel.successes.get());
     }
-    assert_eq!(outcome.skipped, log.count(Level::Info, ": skipped, "), "{}", lines());
+    assert!(outcome.skipped == log.count(Level::Info, ": skipped, ") || !is_plain, "{}", lines());
     let errors = log.0.iter().filter(|(level, _)| *level == Level::Error).count();
     assert!(outcome.failed <= errors, "{} failed: {}", outcome.failed, lines());
     assert!(!outcome.stopped || outcome.failed > 0);

@@ -77,7 +77,8 @@ fn parse(line: &[u8]) {
     }
     let mut quoted = String::new();
     quote_param(text, &mut quoted).unwrap();
-    if !text.contains('"') && !text.trim().is_empty() && !text.split('=').next().unwrap().contains(char::is_whitespace) {
+    if !text.contains('"') && !text.trim().is_empty() && !text.split('=').next().unwrap().contains(char::is_whitespace)
+    {
         assert_eq!(Words::new(&quoted).count(), 1, "{quoted}");
     }
 }
@@ -192,8 +193,8 @@ pub fn cmdline(data: &[u8]) {
             assert!(is_whole && (line.starts_with("options ") || line.starts_with("blacklist ")), "{line:?}");
         }
     }
-    // What is behind `--` is init's, but modprobe heeds it all the same.
-    let is_for_modules = !config.cmdline.is_empty() && !cmdline.text().contains("--");
+    // What is for a module of modest's own name is not looked for.
+    let is_for_modules = config.cmdline.lines().any(|line| !line.starts_with("options modest "));
     if is_for_modules && !cmdline.text().contains(['\x0b', '"']) {
         assert!(cmdline.is_about_modules(), "{:?}: {:?}", cmdline.text(), config.cmdline);
     }

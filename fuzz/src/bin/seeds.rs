@@ -1,6 +1,6 @@
 //! Makes seeds: real modules and indexes, cut down to a few KB, and texts that have what a target knows.
 //!
-//!     cargo run --no-default-features --bin seeds MODULES OUT
+//!     cargo run --no-default-features --features seeds --bin seeds MODULES OUT
 //!
 //! MODULES is a `/lib/modules/RELEASE` of a kernel that compresses modules with xz; OUT/TARGET gets the seeds.
 
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use lzma_rust2::filter::FilterType;
 use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
+use object::write::{Object, Symbol, SymbolSection};
+use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 const PART: &[u8] = b"\xff\xfe";
 
@@ -66,7 +68,9 @@ fn texts(seeds: &mut Seeds) {
     }
     let mut filesystem = vec![0; 2048];
     filesystem[1080..1082].copy_from_slice(&[0x53, 0xef]);
-    filesystem[1024 + 0x68..1024 + 0x88].copy_from_slice(b"\x12\x34\x56\x78\x12\x34\x12\x34\x12\x34\x12\x34\x56\x78\x9a\xbcdata\0\0\0\0\0\0\0\0\0\0\0\0");
+    filesystem[1024 + 0x68..1024 + 0x88].copy_from_slice(
+        b"\x12\x34\x56\x78\x12\x34\x12\x34\x12\x34\x12\x34\x56\x78\x9a\xbcdata\0\0\0\0\0\0\0\0\0\0\0\0",
+    );
     let mut gpt = vec![0; 2048];
     gpt[510..512].copy_from_slice(&[0x55, 0xaa]);
     gpt[440..444].copy_from_slice(&0xdead_beefu32.to_le_bytes());
@@ -112,7 +116,8 @@ fn names(seeds: &mut Seeds, modules: &Path) {
     let symbols = lines(modules, "modules.symbols", &["virtio_check", "mb_cache"], 12);
     let builtin = lines(modules, "modules.builtin", &["loop", "unix"], 4);
     let modinfo = fs::read(modules.join("modules.builtin.modinfo")).unwrap();
-    let modinfo: Vec<_> = modinfo.split(|byte| *byte == 0).filter(|word| word.windows(6).any(|w| w == b"alias=")).take(8).collect();
+    let modinfo: Vec<_> =
+        modinfo.split(|byte| *byte == 0).filter(|word| word.windows(6).any(|w| w == b"alias=")).take(8).collect();
     let modinfo = modinfo.join(&0);
     let softdep = lines(modules, "modules.softdep", &["softdep"], 8);
     let asked = b"ext4\nvirtio-blk\nfs-ext4\nvirtio:d00000002v00001AF4\nusb:v0781p5581d0100dc00dsc00dp00ic08isc06ip50in00\nsymbol:mb_cache_create";
@@ -128,7 +133,9 @@ fn names(seeds: &mut Seeds, modules: &Path) {
         let parts: [&[u8]; 9] = [asked, text, &softdep, cmdline, &dep, &alias, &symbols, &builtin, &modinfo];
         seeds.add("config", &[&[0x80, 0, 2], &parts.join(PART)]);
     }
-    for (file, words) in [("modules.dep", &words[..]), ("modules.alias", &["virtio", "fs-ext", "usb:v0781", "pci:v00001AF4"])] {
+    for (file, words) in
+        [("modules.dep", &words[..]), ("modules.alias", &["virtio", "fs-ext", "usb:v0781", "pci:v00001AF4"])]
+    {
         for most in [3, 30] {
             let index = modest_fuzz::indexed(file, &lines(modules, file, words, most)).unwrap();
             seeds.add("index", &[&WHOLE, asked, PART, &index]);
@@ -156,6 +163,29 @@ fn smallest(modules: &Path) -> Vec<Vec<u8>> {
         image
     });
     images.collect()
+}
+
+/// A small module for a machine of this kind.
+fn module(architecture: Architecture, endian: Endianness) -> Vec<u8> {
+    let mut elf = Object::new(BinaryFormat::Elf, architecture, endian);
+    let is_small = architecture.address_size().unwrap().bytes() == 4;
+    let mut add = |name: &str, bytes: &[u8]| {
+        let section = elf.add_section(Vec::new(), name.into(), SectionKind::ReadOnlyData);
+        elf.append_section_data(section, bytes, 8);
+    };
+    add(".modinfo", b"name=made\0vermagic=6.1 SMP\0parm=x:a text with = in it\0");
+    let mut version = vec![0; 64];
+    version[if is_small { 4 } else { 8 }..][..14].copy_from_slice(b"module_layout\0");
+    add("__versions", &version.repeat(3));
+    let mut this_module = vec![0; 200];
+    this_module[if is_small { 12 } else { 24 }..][..5].copy_from_slice(b"made\0");
+    add(".gnu.linkonce.this_module", &this_module);
+    for (name, weak) in [("printk", false), ("kmalloc", false), ("weak", true)] {
+        let (kind, scope, section) = (SymbolKind::Text, SymbolScope::Unknown, SymbolSection::Undefined);
+        let name = name.into();
+        elf.add_symbol(Symbol { name, value: 0, size: 0, kind, scope, weak, section, flags: SymbolFlags::None });
+    }
+    elf.write().unwrap()
 }
 
 fn xz(data: &[u8], check: CheckType, filter: Option<FilterType>, block_bytes: Option<u64>) -> Vec<u8> {
@@ -199,11 +229,31 @@ fn files(seeds: &mut Seeds, modules: &Path) {
         seeds.add("preflight", &[&WHOLE, image]);
         // What this machine would take goes further.
         let mut own = image.clone();
-        let machine = modest_loader::image::THIS_MACHINE.machine.to_le_bytes();
+        let machine = modest_loader::elf::THIS_MACHINE.machine.to_le_bytes();
         own[18..20].copy_from_slice(&machine);
         seeds.add("preflight", &[&WHOLE, &own]);
         seeds.add("preflight", &[&WHOLE, &own[..own.len() / 2]]);
     }
+    for made in [
+        module(Architecture::X86_64, Endianness::Little),
+        module(Architecture::Arm, Endianness::Little),
+        module(Architecture::Mips, Endianness::Big),
+        module(Architecture::PowerPc64, Endianness::Big),
+    ] {
+        seeds.add("preflight", &[&WHOLE, &made]);
+        seeds.add("preflight", &[&WHOLE, &made, b"~Module signature appended~\n"]);
+    }
+    // So long that it is not kept whole while it is decoded.
+    let own = module(Architecture::X86_64, Endianness::Little);
+    let mut long = [&own[..64], &[0; 20_000], &own[64..]].concat();
+    let sections_at = u64::from_le_bytes(*own[0x28..].first_chunk().unwrap());
+    for number in 0..u64::from(own[0x3c]) {
+        let at = (sections_at + number * 64 + 0x18) as usize + 20_000;
+        let begin = u64::from_le_bytes(*long[at..].first_chunk().unwrap()) + 20_000;
+        long[at..at + 8].copy_from_slice(&begin.to_le_bytes());
+    }
+    long[0x28..0x30].copy_from_slice(&(sections_at + 20_000).to_le_bytes());
+    seeds.add("preflight", &[&WHOLE, &long]);
     let image = &images[0][..images[0].len().min(6000)];
     let short = &image[..700];
     let zeros = vec![0; 5000];
@@ -214,7 +264,8 @@ fn files(seeds: &mut Seeds, modules: &Path) {
         for file in [gzip(data, 9, true), gzip(data, 0, false), gzip(data, 1, false), many] {
             seeds.add("gzip", &[&control(1), &file]);
         }
-        let many = [xz(data, CheckType::Crc32, None, None), xz(short, CheckType::None, None, None), vec![0; 8]].concat();
+        let many =
+            [xz(data, CheckType::Crc32, None, None), xz(short, CheckType::None, None, None), vec![0; 8]].concat();
         for file in [
             xz(data, CheckType::None, None, None),
             xz(data, CheckType::Crc32, Some(FilterType::BcjArm64), None),
@@ -225,7 +276,9 @@ fn files(seeds: &mut Seeds, modules: &Path) {
         ] {
             seeds.add("xz", &[&control(1), &file]);
         }
-        let skippable = [&b"\x50\x2a\x4d\x18\x03\0\0\0abc"[..], &zstd(data, 3, 10, false, false), &zstd(short, 1, 10, true, true)].concat();
+        let skippable =
+            [&b"\x50\x2a\x4d\x18\x03\0\0\0abc"[..], &zstd(data, 3, 10, false, false), &zstd(short, 1, 10, true, true)]
+                .concat();
         for file in [
             zstd(data, 19, 17, true, true),
             zstd(data, 3, 10, false, false),
@@ -256,10 +309,25 @@ fn runs(seeds: &mut Seeds) {
     for (flags, answers, manifest, cmdline) in [
         (0, [0; 8], "a x=1\nfs-c\nloop\nd y=2\ne\n@switch-root\n", "b.z=2 modest.skip=q"),
         (1, [0; 8], "c\n@on-error reboot\n/lib/modules/6.1/a.ko @path=buffer\nnone @optional\n@unlink\nb\nnone\n", ""),
-        (3, [0, 1, 2, 3, 4, 5, 6, 7], "c\na\nb\nbus\ndisk\n@on-error exec /bin/sh\nloop\n@exec /init\n", "module_blacklist=bus"),
-        (0, [0; 8], "@unlink\n@coldplug\n@wait /dev/sda @timeout=2s\na @if=pci:*\nc @if=usb:*\n", "rd.driver.pre=b modules-load=d,none"),
+        (
+            3,
+            [0, 1, 2, 3, 4, 5, 6, 7],
+            "c\na\nb\nbus\ndisk\n@on-error exec /bin/sh\nloop\n@exec /init\n",
+            "module_blacklist=bus",
+        ),
+        (
+            0,
+            [0; 8],
+            "@unlink\n@coldplug\n@wait /dev/sda @timeout=2s\na @if=pci:*\nc @if=usb:*\n",
+            "rd.driver.pre=b modules-load=d,none",
+        ),
         (4, [0; 8], "a\nd\n@coldplug pci\n@wait scsi:*\n@on-error stop\nbad @x\nc\n", "modprobe.blacklist=b"),
-        (24, [8, 2, 0, 1, 0, 0, 0, 0], "@root /lib/modules/6.1\n@budget 1M\nc.ko.gz @size=5\nx/c.ko.gz\nc @path=stream @size=10\n", ""),
+        (
+            24,
+            [8, 2, 0, 1, 0, 0, 0, 0],
+            "@root /lib/modules/6.1\n@budget 1M\nc.ko.gz @size=5\nx/c.ko.gz\nc @path=stream @size=10\n",
+            "",
+        ),
     ] {
         let parts = [&[manifest.as_bytes(), cmdline.as_bytes()], tree].concat();
         seeds.add("run", &[&WHOLE, &[flags], &answers, &parts.join(PART)]);

@@ -422,6 +422,10 @@ impl<B: Bytes> Elf<B> {
         if sections_end > has_bytes {
             return Err(truncated(sections_end));
         }
+        // Shorter ones would be read past what was just looked at.
+        if EXPLAINS && usize::from(section_bytes) != fields.at((40, 64)) {
+            return Err(Fault::Header("its section headers have another length than they should"));
+        }
         let mut elf = Elf {
             bytes,
             machine: found,
@@ -467,10 +471,6 @@ impl<B: Bytes> Elf<B> {
 impl<B: Bytes> Elf<B> {
     /// Looks for the sections that have a meaning by their names, and makes sure that what names things is text.
     fn find(&mut self, symbols: Section, names_in: u16) -> Result<(), Fault> {
-        let header_bytes = if self.machine.class == 1 { 40 } else { 64 };
-        if self.section_bytes != header_bytes {
-            return Err(Fault::Header("its section headers have another length than they should"));
-        }
         if !(1..self.sections).contains(&names_in) {
             return Err(Fault::Header("no section has the names of sections"));
         }
@@ -843,6 +843,17 @@ pub(crate) mod tests {
 
     const INFO: &[&str] = &["name=made", "vermagic=6.1.0 SMP", "parm=x:text, with = in it"];
     const NEEDS: &[(&str, u32)] = &[("one", 1), ("two", 0x8765_4321), ("module_layout", 3)];
+
+    #[test]
+    #[cfg(feature = "explain")]
+    fn headers_of_another_length_are_no_truncation() {
+        let mut elf = Made::default().image();
+        // The last one ends where the file does.
+        elf[0x3a] = 20;
+        let at = elf.len() as u64 - 7 * 20;
+        elf[0x28..0x30].copy_from_slice(&at.to_le_bytes());
+        assert!(matches!(fault(&elf), Some(Fault::Header(_))), "{:?}", fault(&elf));
+    }
 
     #[test]
     fn what_is_wrong_is_named() {

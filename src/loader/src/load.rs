@@ -405,7 +405,7 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
                 request.size_bytes = Some(count(kernel, &file, format, extent)?);
             }
             // The kernel saw no ELF header, so nothing of the module ran.
-            (LoadPath::Finit, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
+            (_, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
                 format = read_format(kernel, &file).map_err(|_| refused)?;
                 if format == Format::Plain {
                     return Err(refused);
