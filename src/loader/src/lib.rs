@@ -19,7 +19,11 @@ pub mod elf;
 pub mod errno;
 pub mod explain;
 pub mod image;
+#[cfg(feature = "explain")]
+pub mod kallsyms;
 pub mod kernel;
+#[cfg(feature = "explain")]
+pub mod klog;
 pub mod limits;
 pub mod lines;
 pub mod load;
