@@ -129,7 +129,8 @@ fn decode(file: &[u8]) -> Result<Vec<u8>, String> {
         }
         Format::Xz => {
             let stream = Stream::new_stream_decoder(64 << 20, CONCATENATED).map_err(|e| e.to_string())?;
-            let xz = XzDecoder::new_stream(file, stream);
+            let file = with_range_starts(file);
+            let xz = XzDecoder::new_stream(&file[..], stream);
             xz.take(most).read_to_end(&mut image).map_err(|e| e.to_string())?;
         }
         Format::Zstd => {
@@ -139,6 +140,38 @@ fn decode(file: &[u8]) -> Result<Vec<u8>, String> {
         }
     }
     Ok(image)
+}
+
+/// An xz file in which each range coder of the first stream starts with the 0 that stands there. The loader's decoder does not
+/// look at it, nor does the kernel's: nothing depends on it.
+fn with_range_starts(file: &[u8]) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let check_bytes = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+    let check_bytes = file.get(7).map_or(0, |kind| check_bytes[usize::from(kind & 15)]);
+    let mut at = 12;
+    while let Some(&header) = file.get(at).filter(|size| **size != 0) {
+        let start = at;
+        at += (usize::from(header) + 1) * 4;
+        loop {
+            let two = |at: usize| Some(usize::from(u16::from_be_bytes(*file.get(at..)?.first_chunk()?)) + 1);
+            at += match file.get(at) {
+                None => return file,
+                Some(0) => break,
+                Some(1..0x80) => 3 + two(at + 1).unwrap_or(0),
+                Some(&control) => {
+                    let header = if control >= 0xc0 { 6 } else { 5 };
+                    let len = header + two(at + 3).unwrap_or(0);
+                    if let Some(byte) = file.get_mut(at + header) {
+                        *byte = 0;
+                    }
+                    len
+                }
+            };
+        }
+        at += 1;
+        at += (at - start).wrapping_neg() % 4 + check_bytes;
+    }
+    file
 }
 
 struct Member {

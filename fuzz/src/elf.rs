@@ -3,12 +3,13 @@
 use modest_loader::decode::{DecodeError, Plain};
 use modest_loader::elf::{Bytes, Decoded, Elf, Fault, FileBytes, Machine, NAME_BYTES, THIS_MACHINE};
 use modest_loader::errno::Errno;
-use modest_loader::explain;
+use modest_loader::explain::{self, Case};
 use modest_loader::image::{self, Format};
 use modest_loader::kernel::Kernel;
 use modest_loader::load::Failure;
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 
+use crate::kernel::Memory;
 use crate::{Input, utf8};
 
 /// An ELF file, for any machine: what is said of it is what another parser says, however it is read.
@@ -40,17 +41,38 @@ pub fn preflight(data: &[u8]) {
         Err(fault) => assert!(!fault.to_string().is_empty()),
         Ok(own) => assert_eq!(Ok(own), told),
     }
-    let failures = [
-        Failure::Kernel(Errno::ENOEXEC),
-        Failure::Kernel(Errno(data.len())),
-        Failure::Read(Errno::EIO),
-        Failure::Decode(DecodeError::Truncated),
-        Failure::Open(Errno::ENOENT),
-    ];
-    for failure in failures {
-        let cause = explain::explain(&kernel, c"/m.ko", failure).to_string();
-        assert!(!cause.is_empty() && !cause.contains('\n'));
+    for failure in [Failure::Read(Errno::EIO), Failure::Decode(DecodeError::Truncated), Failure::Open(Errno::ENOENT)] {
+        told_of(&kernel, failure, None);
     }
+}
+
+/// What is told of a failure: something, whatever the log, the symbols and the file say.
+fn told_of(kernel: &Memory, failure: Failure, budget_bytes: Option<u64>) {
+    let mut count = 0;
+    let exporters = |symbol: &str, visit: &mut dyn FnMut(&str)| {
+        assert!(!symbol.is_empty());
+        visit("a.ko");
+    };
+    let case = Case { file: c"/m.ko", failure, since_us: 1000, budget_bytes, exporters: &exporters };
+    explain::explain(kernel, &case, &mut |cause| {
+        assert!(!cause.to_string().is_empty());
+        count += 1;
+    });
+    assert!(count > 0, "nothing is told of {failure:?}");
+}
+
+/// What the kernel answered to a load, with its log, its list of symbols, its command line, and the file.
+pub fn causes(data: &[u8]) {
+    let mut input = Input(data);
+    let kernel = input.kernel();
+    let (errno, budget_bytes) = (Errno(input.byte().into()), input.number() as u64);
+    let mut parts = input.parts();
+    let mut part = || parts.next().unwrap_or_default();
+    let kernel = kernel.with_file("/dev/kmsg", part()).with_file("/proc/kallsyms", part());
+    let kernel = kernel.with_file("/proc/cmdline", part()).with_file("/proc/meminfo", part());
+    let file = parts.collect::<Vec<_>>().join(crate::PART);
+    let kernel = kernel.with_file("/m.ko", &file);
+    told_of(&kernel, Failure::Kernel(errno), (budget_bytes != 0).then_some(budget_bytes << 6));
 }
 
 /// All that an ELF file says of itself.
@@ -117,7 +139,7 @@ fn compare(file: &[u8], said: &Said) {
         let is_needed =
             |s: &&elf::symbol::Symbol| s.is_undefined() && s.st_name != 0 && s.st_bind() != elf::abi::STB_WEAK;
         let header = parsed.section_headers().unwrap().iter().find(|h| h.sh_type == elf::abi::SHT_SYMTAB).unwrap();
-        let globals = all.iter().skip(header.sh_info as usize).filter(is_needed);
+        let globals = all.iter().skip(header.sh_info.max(1) as usize).filter(is_needed);
         let mut expected: Vec<_> = globals.map(|s| names.get(s.st_name as usize).unwrap().to_string()).collect();
         let mut undefined = said.undefined.0.clone();
         expected.sort_unstable();

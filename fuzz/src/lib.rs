@@ -14,7 +14,7 @@ mod program;
 mod text;
 
 pub use codec::{gzip, xz, zstd};
-pub use elf::{preflight, root};
+pub use elf::{causes, preflight, root};
 #[doc(hidden)]
 pub use names::indexed;
 pub use names::{config, devices, index, tables};
@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("devices", devices),
     ("run", run),
     ("preflight", preflight),
+    ("causes", causes),
     ("root", root),
 ];
 

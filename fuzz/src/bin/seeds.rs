@@ -243,6 +243,33 @@ fn files(seeds: &mut Seeds, modules: &Path) {
         seeds.add("preflight", &[&WHOLE, &made]);
         seeds.add("preflight", &[&WHOLE, &made, b"~Module signature appended~\n"]);
     }
+    let own = module(Architecture::X86_64, Endianness::Little);
+    let symbols = b"0000000000000000 T printk\n0 d jiffies\n0 T crc16\t[crc16]\n";
+    let meminfo = b"MemAvailable:       6100 kB\n";
+    for message in [
+        "Unknown symbol kmalloc (err -2)",
+        "disagrees about version of symbol module_layout",
+        "module uses symbol (dma_buf_get) from namespace DMA_BUF, but does not import it.",
+        "exports duplicate symbol crc16 (owned by crc16)",
+        "version magic '6.1 SMP' should be '6.2 SMP'",
+        "`a b' invalid for parameter `x'",
+        "module is already loaded",
+        "something else",
+    ] {
+        let log = format!(
+            "6,1,1000,-;made: {message}\n4,2,2000,-;made: Unknown symbol printk (err 0)\n4,3,2000,-;made 1: no\n"
+        );
+        for (errno, compressed) in [(8, false), (22, false), (2, true), (17, false), (1, false)] {
+            let file = if compressed { gzip(&own, 6, false) } else { own.clone() };
+            let parts = [log.as_bytes(), symbols, b"module_blacklist=a module.sig_enforce", meminfo, &file];
+            seeds.add("causes", &[&WHOLE, &[errno, 0, 0], &parts.join(PART)]);
+        }
+    }
+    let log = "6,1,1000,-;usb 1-1: Direct firmware load for a/b.bin failed with error -2\n6,1,1,-;Lockdown: x: y\n6,1,1000,-;Loading of unsigned module is rejected\n";
+    for errno in [126, 129, 1, 13, 12, 16] {
+        let parts = [log.as_bytes(), symbols, b"made.x=1", meminfo, &own];
+        seeds.add("causes", &[&WHOLE, &[errno, 0, 4], &parts.join(PART)]);
+    }
     // So long that it is not kept whole while it is decoded.
     let own = module(Architecture::X86_64, Endianness::Little);
     let mut long = [&own[..64], &[0; 20_000], &own[64..]].concat();

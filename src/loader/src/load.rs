@@ -995,6 +995,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "gzip")]
+    fn a_wrong_name_is_seen_through_without_finit_too() {
+        let file = gzip(b"\x7fELF image");
+        let fake = Fake::default().with_file("/m.ko", &file).without_finit().answering(&[Err(Errno::ENOEXEC), Ok(())]);
+        assert!(calls(&fake, c"/m.ko").0.is_ok());
+        assert_eq!(fake.images.take(), [file, b"\x7fELF image".to_vec()]);
+    }
+
+    #[test]
     #[cfg(feature = "xz")]
     fn what_only_the_kernel_makes_out_is_left_to_it() {
         let fake = Fake::default().with_file("/m.ko.xz", b"\xfd7zXZ\0").with_file("/sys/module/compression", b"xz\n");
