@@ -7,7 +7,6 @@ use super::{At, CMDLINE, Done, Params, Run, Step, is_live, joined};
 use crate::cmdline::Cmdline;
 use crate::devices;
 use crate::errno::Errno;
-use crate::explain;
 use crate::kernel::Kernel;
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
 use crate::load::{Failure, Request};
@@ -58,10 +57,31 @@ fn key(name: &str) -> u32 {
     name.bytes().map(name::fold).fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// Hands the file of each module that exports `symbol` to `each`, by the indexes of `tree`, or else of the root.
+#[inline(never)]
+pub(super) fn exporters<K: Kernel>(
+    kernel: &K, root: &Root, tree: Option<&Tree<K>>, symbol: &str, each: &mut dyn FnMut(&str),
+) {
+    #[cfg(feature = "explain")]
+    match tree {
+        Some(tree) => tree.exporters(symbol, each),
+        None => {
+            // What is wrong with the configuration is told by whoever looks up a name.
+            let tree =
+                resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
+            if let Ok(Ok(tree)) = tree {
+                tree.exporters(symbol, each);
+            }
+        }
+    }
+    #[cfg(not(feature = "explain"))]
+    let _ = (kernel, root, tree, symbol, each);
+}
+
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// Opens the file of `request` where [`crate::manifest::Line::Confine`] lets it be; tells if that fails.
     #[inline(never)]
-    pub(super) fn open_beneath(&mut self, name: Name, request: &Request, step: &Step) -> Option<K::File> {
+    pub(super) fn open_beneath(&mut self, name: Name, request: &Request, step: &Step<K>) -> Option<K::File> {
         let opened = match &self.root {
             Root::Given(root) => self.beneath(root.clone(), request.file),
             Root::Running => Err(Errno::EXDEV),
@@ -73,10 +93,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.log.line(Level::Error, format_args!("{name}: EXDEV: it is outside of the @root, or a link leads there, and @confine forbids it, {file}{suffix}"));
             }
             Err(Errno::ENOENT) if step.may_be_absent => {}
-            Err(errno) => {
-                let cause = explain::explain(self.kernel, request.file, Failure::Open(errno));
-                self.tell_failure(name, cause, request, step.optional);
-            }
+            Err(errno) => self.tell_failure(step, name, request, 0, Failure::Open(errno)),
         }
         None
     }
@@ -244,6 +261,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 file,
                 params,
                 path: entry.path.filter(|_| step.is_target),
+                tree: Some(tree),
                 size_bytes: entry.size_bytes.filter(|_| step.is_target),
                 optional,
                 may_be_live: !step.is_target || by_device,
