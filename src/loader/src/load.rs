@@ -384,6 +384,13 @@ pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) ->
 /// Loads the module of `request`.
 pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<Loaded, Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
+    load_file(kernel, offers, request, file)
+}
+
+/// As [`load`], of a file that is open already.
+pub fn load_file<K: Kernel>(
+    kernel: &K, offers: &mut Offers, request: &Request, file: K::File,
+) -> Result<Loaded, Failure> {
     let name = name::basename(request.file.to_str().unwrap_or_default());
     // The magic decides; the name only says whether to look before the first call or after its refusal.
     let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
