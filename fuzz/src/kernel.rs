@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 use modest_loader::decode::{DecodeError, Opener};
@@ -195,6 +195,25 @@ impl Kernel for Memory {
         };
         Ok(File { path, content, kind, position: Cell::new(0) })
     }
+    fn open_beneath(&self, dir: &File, path: &CStr) -> Result<File, Errno> {
+        let below = path.to_str().map_err(|_| Errno::ENOENT)?;
+        let mut depth = 0;
+        for part in below.split('/') {
+            depth += match part {
+                "" | "." => 0,
+                ".." => -1,
+                _ => 1,
+            };
+            if depth < 0 {
+                return Err(Errno::EXDEV);
+            }
+        }
+        if below.starts_with('/') {
+            return Err(Errno::EXDEV);
+        }
+        let path = format!("{}/{below}", dir.path.trim_end_matches('/'));
+        self.open(&CString::new(path).map_err(|_| Errno::ENOENT)?)
+    }
     fn read(&self, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
         let n = self.read_at(file, buf, file.position.get())?;
         file.position.set(file.position.get() + n as u64);
@@ -305,7 +324,7 @@ impl Kernel for Memory {
     }
     fn spawn(&self, argv: &[&CStr], _: &[&CStr]) -> Result<i32, Errno> {
         self.count();
-        assert!(argv.len() == 3 && !argv[2].is_empty(), "{argv:?}");
+        assert_eq!(argv.len(), 3, "{argv:?}");
         self.spawned.set(self.spawned.get() + 1);
         match self.answers.borrow_mut().pop_front().unwrap_or(0) {
             1 => Err(Errno::ENOENT),
