@@ -45,6 +45,8 @@ impl fmt::Display for Cause {
                 };
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
+            #[cfg(feature = "pin")]
+            Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),

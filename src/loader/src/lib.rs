@@ -25,6 +25,7 @@ pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod name;
+pub mod pin;
 pub mod report;
 pub mod resolve;
 pub mod root;

@@ -13,6 +13,7 @@ use crate::kernel::{Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
+use crate::pin::{self, Pin};
 
 /// A way to put a module into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,9 @@ pub struct Facts {
     pub window_bytes: Option<u64>,
     /// What paths would need and have; `None` while the choice does not depend on it.
     pub memory: Option<Memory>,
+    /// Whether the manifest says what its digest is, so that it is read or decoded here.
+    #[cfg(feature = "pin")]
+    pub is_pinned: bool,
 }
 
 /// What a path that takes user memory needs and has, in bytes.
@@ -92,6 +96,9 @@ pub struct Memory {
     pub available: Option<u64>,
     /// Ceiling on the loader's own memory.
     pub budget: Option<u64>,
+    /// Whether all of the image is made here on every path, to be checked.
+    #[cfg(feature = "pin")]
+    pub is_pinned: bool,
 }
 
 impl Memory {
@@ -105,6 +112,8 @@ impl Memory {
         // A dictionary is touched only as far as the image fills it.
         let decoder = self.decoder.saturating_add(self.dictionary.min(self.image));
         match path {
+            #[cfg(feature = "pin")]
+            LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap if self.is_pinned => decoder,
             LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap => 0,
             LoadPath::Stream => decoder.saturating_add(window),
             LoadPath::Buffer => decoder.saturating_add(self.image),
@@ -152,6 +161,9 @@ pub enum Refusal {
     NoDecoder(Format, Option<Format>),
     /// The path demanded cannot take such a file on this kernel.
     Unfit(LoadPath, Format),
+    /// Pinned, but this build does not decode the format, so nothing tells what would be loaded.
+    #[cfg(feature = "pin")]
+    Unchecked(Format),
     /// Over the ceiling: needs, has.
     OverBudget(u64, u64),
     /// Over the machine's free memory: needs, has.
@@ -173,6 +185,10 @@ impl fmt::Display for Refusal {
             }
             Refusal::Unfit(path, format) => {
                 write!(f, "@path={path} cannot load a file that is {} on this kernel", format.name())
+            }
+            #[cfg(feature = "pin")]
+            Refusal::Unchecked(format) => {
+                write!(f, "@sha256= cannot be checked: this build does not decode {}", format.name())
             }
             Refusal::OverBudget(needs, has) | Refusal::OverMemory(needs, has) => {
                 let of_budget = matches!(self, Refusal::OverBudget(..));
@@ -215,6 +231,13 @@ fn decodes(format: Format) -> bool {
 }
 
 impl Facts {
+    fn is_pinned(&self) -> bool {
+        #[cfg(feature = "pin")]
+        return self.is_pinned;
+        #[cfg(not(feature = "pin"))]
+        false
+    }
+
     fn can(&self, path: LoadPath) -> bool {
         let plain = self.format == Format::Plain;
         match path {
@@ -237,7 +260,8 @@ impl Facts {
     /// The path that no demand of the manifest changes.
     fn automatic(&self) -> Option<LoadPath> {
         let in_kernel = [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Mmap];
-        let path = in_kernel.into_iter().find(|path| self.can(*path));
+        // Where it is pinned, the bytes that are checked are to be those that are loaded.
+        let path = in_kernel.into_iter().find(|path| self.can(*path) && !self.is_pinned());
         match path {
             // A file that is mapped stays in the page cache, which costs memory if the file is on a disk.
             Some(path @ (LoadPath::FinitCompressed | LoadPath::Mmap))
@@ -253,12 +277,17 @@ impl Facts {
 
 /// The path for a module: finit where the kernel can, then what costs least memory on a machine that has little.
 pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
+    #[cfg(feature = "pin")]
+    if facts.is_pinned && !decodes(facts.format) {
+        return Err(Refusal::Unchecked(facts.format));
+    }
     let path = match facts.wanted {
         Some(path) if facts.can(path) => path,
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes))?,
     };
-    let (LoadPath::Stream | LoadPath::Buffer, Some(memory)) = (path, facts.memory) else { return Ok(path) };
+    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned();
+    let (true, Some(memory)) = (takes_memory, facts.memory) else { return Ok(path) };
     memory.allows(memory.added(path, facts.window_bytes.unwrap_or(0))).map(|()| path)
 }
 
@@ -310,6 +339,8 @@ pub struct Request<'a> {
     pub path: Option<LoadPath>,
     /// The image's length in bytes, where the manifest tells.
     pub size_bytes: Option<u64>,
+    /// Its digest, likewise: no other image is loaded.
+    pub sha256: Option<Pin<'a>>,
     /// Flags of finit_module besides those of the path (`MODULE_INIT_*`).
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
@@ -342,6 +373,9 @@ pub enum Failure {
     Decode(DecodeError),
     /// No path can take it.
     Refusal(Refusal),
+    /// The image is not the one that the manifest means.
+    #[cfg(feature = "pin")]
+    Mismatch(pin::Mismatch),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
 }
@@ -350,6 +384,8 @@ impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Failure {
         match error {
             DecodeError::Read(errno) => Failure::Read(errno),
+            #[cfg(feature = "pin")]
+            DecodeError::Mismatch(mismatch) => Failure::Mismatch(mismatch),
             error => Failure::Decode(error),
         }
     }
@@ -358,11 +394,13 @@ impl From<DecodeError> for Failure {
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
 const COMPRESSED_FILE: u32 = 4;
 
-/// Opens the module of `request` and chooses its path without loading it.
+/// Opens the module of `request`, chooses its path and checks its digest without loading it.
 pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<(LoadPath, Format), Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
     let format = read_format(kernel, &file)?;
-    Ok((choose_for(kernel, offers, request, &file, format)?.0, format))
+    let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
+    check(kernel, request, &file, format, extent)?;
+    Ok((path, format))
 }
 
 /// Loads the module of `request`.
@@ -370,11 +408,12 @@ pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Re
     let file = kernel.open(request.file).map_err(Failure::Open)?;
     let name = name::basename(request.file.to_str().unwrap_or_default());
     // The magic decides; the name only says whether to look before the first call or after its refusal.
-    let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
+    let plain_by_name = request.sha256.is_none() && matches!(name::strip_ko(name), Some((_, Format::Plain)));
     let mut format = if plain_by_name { Format::Plain } else { read_format(kernel, &file)? };
     let mut request = *request;
     loop {
-        let may_be_finit = offers.has_finit && matches!(request.path, None | Some(LoadPath::Finit));
+        let may_be_finit =
+            request.sha256.is_none() && offers.has_finit && matches!(request.path, None | Some(LoadPath::Finit));
         // Not in the smallest builds, which are all in few pages.
         let (path, extent) = if cfg!(feature = "stream") && format == Format::Plain && may_be_finit {
             // There is nothing better.
@@ -444,6 +483,8 @@ impl Extent {
             dictionary: self.dictionary_bytes,
             available,
             budget,
+            #[cfg(feature = "pin")]
+            is_pinned: false,
         }
     }
 }
@@ -462,12 +503,16 @@ fn choose_for<K: Kernel>(
         kernel_decodes: if plain { None } else { offers.kernel_decodes(kernel) },
         window_bytes: None,
         memory: None,
+        #[cfg(feature = "pin")]
+        is_pinned: request.sha256.is_some(),
     };
     // Which of them it is may depend on the machine's memory; for a plain file there is nothing better than finit.
-    let depends = match facts.wanted {
-        None => decodes(format) && !facts.can(LoadPath::Finit),
-        Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer) && decodes(format),
-    };
+    let depends = decodes(format)
+        && match facts.wanted {
+            _ if facts.is_pinned() => true,
+            None => !facts.can(LoadPath::Finit),
+            Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer),
+        };
     let mut extent = Extent::default();
     if depends {
         facts.window_bytes = offers.window_bytes(kernel);
@@ -476,9 +521,14 @@ fn choose_for<K: Kernel>(
                 extent = measured;
                 let available = memory::available_bytes(kernel);
                 facts.memory = Some(extent.memory(format, available, offers.budget_bytes));
+                #[cfg(feature = "pin")]
+                if let Some(memory) = facts.memory.as_mut().filter(|_| facts.is_pinned) {
+                    memory.is_pinned = true;
+                    memory.decoder = memory.decoder.saturating_add(pin::CHECK_BYTES);
+                }
             }
             // What we cannot make out, the kernel may.
-            Err(_) if facts.wanted.is_none() && facts.can(LoadPath::FinitCompressed) => {}
+            Err(_) if facts.wanted.is_none() && !facts.is_pinned() && facts.can(LoadPath::FinitCompressed) => {}
             Err(failure) => return Err(failure),
         }
     }
@@ -551,6 +601,9 @@ fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) 
 fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
+    if matches!(path, LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap) {
+        check(kernel, request, file, format, extent)?;
+    }
     match path {
         LoadPath::Finit => {
             kernel.finit_module(file, request.params, request.flags, request.in_child).map_err(Failure::Kernel)
@@ -572,6 +625,21 @@ fn attempt<K: Kernel>(
     }
 }
 
+/// Checks the digest of a file that the kernel is to read for itself, or that is not to be loaded.
+fn check<K: Kernel>(
+    kernel: &K, request: &Request, file: &K::File, format: Format, extent: Extent,
+) -> Result<(), Failure> {
+    #[cfg(feature = "pin")]
+    if let Some(pin) = request.sha256 {
+        let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
+        let take: Taker = &mut |source| Ok(pin::Pinned::new(source, pin).check(most)?);
+        return with_source(kernel, file, format, extent, take);
+    }
+    #[cfg(not(feature = "pin"))]
+    let _ = (kernel, request, file, format, extent);
+    Ok(())
+}
+
 /// Loads by a path on which the image is read or decoded here.
 fn decoded<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
@@ -580,7 +648,11 @@ fn decoded<K: Kernel>(
     if len_bytes == 0 {
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
-    let mut open = |take: Taker<'_>| with_source(kernel, file, format, extent, take);
+    let mut open = |take: Taker<'_>| match request.sha256 {
+        #[cfg(feature = "pin")]
+        Some(pin) => with_source(kernel, file, format, extent, &mut |source| with_pin(source, pin, take)),
+        _ => with_source(kernel, file, format, extent, take),
+    };
     match path {
         LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
         _ => buffer(kernel, request, len_bytes, &mut open),
@@ -628,6 +700,13 @@ fn allocate_for<K: Kernel>(kernel: &K, extent: Extent) -> Result<K::Region, Fail
     kernel.allocate(len_bytes).map_err(Failure::Memory)
 }
 
+/// Has `take` take the image of `source` as long as that may be the one with this digest.
+#[cfg(feature = "pin")]
+#[inline(never)]
+fn with_pin(source: &mut dyn decode::Source, pin: Pin, take: Taker) -> Result<(), Failure> {
+    take(&mut pin::Pinned::new(source, pin))
+}
+
 #[cfg(feature = "gzip")]
 #[inline(never)]
 fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, window: &mut [u8], take: Taker) -> Result<(), Failure> {
@@ -660,6 +739,8 @@ mod tests {
         kernel_decodes: None,
         window_bytes: None,
         memory: None,
+        #[cfg(feature = "pin")]
+        is_pinned: false,
     };
 
     #[test]
@@ -678,6 +759,8 @@ mod tests {
                 dictionary: 0,
                 available: Some(available),
                 budget,
+                #[cfg(feature = "pin")]
+                is_pinned: false,
             })
         };
         let (roomy, low, tight) = (has(64 * MIB, None), has(3 * MIB, None), has(MIB + 9, None));
@@ -698,6 +781,8 @@ mod tests {
                 dictionary: MIB,
                 available: Some(available),
                 budget,
+                #[cfg(feature = "pin")]
+                is_pinned: false,
             }),
             ..gz_streams
         };
@@ -797,7 +882,8 @@ mod tests {
     }
 
     fn request(file: &CStr) -> Request<'_> {
-        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false, in_child: false }
+        let (params, sha256) = (c"a=1", None);
+        Request { file, params, path: None, size_bytes: None, sha256, flags: 0, measure: false, in_child: false }
     }
 
     fn calls(fake: &Fake, file: &CStr) -> (Result<LoadPath, Failure>, Vec<String>) {

@@ -7,6 +7,7 @@
 use core::fmt;
 
 use crate::load::LoadPath;
+use crate::pin::Pin;
 use crate::text::{self, Words};
 
 /// One line of a manifest.
@@ -75,6 +76,8 @@ pub struct Entry<'a> {
     pub path: Option<LoadPath>,
     /// `@size=`: the image's length in bytes, uncompressed.
     pub size_bytes: Option<u64>,
+    /// `@sha256=`: the image's digest, uncompressed.
+    pub sha256: Option<Pin<'a>>,
     /// `@if=`: only if there is a device with this alias, which may have wildcards.
     pub device: Option<&'a str>,
     /// Its parameters, as the kernel reads them.
@@ -84,7 +87,7 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// A module with nothing said about it.
     pub fn new(module: &'a str) -> Self {
-        Entry { module, optional: false, path: None, size_bytes: None, device: None, params: "" }
+        Entry { module, optional: false, path: None, size_bytes: None, sha256: None, device: None, params: "" }
     }
 }
 
@@ -124,6 +127,8 @@ pub enum Expected {
     Policy,
     Time,
     Bus,
+    #[cfg(feature = "pin")]
+    Digest,
 }
 
 impl Expected {
@@ -135,6 +140,8 @@ impl Expected {
             Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
             Expected::Time => "a time; expected a number with ms, s or m",
             Expected::Bus => "a bus; expected a name in /sys/bus or /sys/class",
+            #[cfg(feature = "pin")]
+            Expected::Digest => "a SHA-256; expected 64 hex digits",
         }
     }
 }
@@ -154,7 +161,8 @@ impl fmt::Display for Problem<'_> {
             }
             Problem::UnknownAttribute(word) => {
                 let more = if cfg!(feature = "names") { "@if=, " } else { "" };
-                write!(f, "unknown attribute {word}; expected @optional, {more}@size= or @path=")
+                let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
+                write!(f, "unknown attribute {word}; expected @optional, {more}@size={pin} or @path=")
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -298,6 +306,13 @@ impl<'a> Line<'a> {
                     let size = size_bytes(value).ok_or((at, Problem::Not(value, Expected::Size)))?;
                     entry.size_bytes.replace(size).is_some()
                 }
+                #[cfg(feature = "pin")]
+                "@sha256" => {
+                    let value = needed()?;
+                    let value_at = at + attribute.len() + 1;
+                    let not = |digits| (value_at + digits, Problem::Not(value, Expected::Digest));
+                    entry.sha256.replace(Pin::parse(value).map_err(not)?).is_some()
+                }
                 "@if" if cfg!(feature = "names") => entry.device.replace(needed()?).is_some(),
                 "@path" => {
                     let value = needed()?;
@@ -399,6 +414,9 @@ impl fmt::Display for Line<'_> {
                 if let Some(size) = entry.size_bytes {
                     write!(f, " @size={size}")?;
                 }
+                if let Some(pin) = entry.sha256 {
+                    write!(f, " @sha256={pin}")?;
+                }
                 if let Some(device) = entry.device {
                     write!(f, " @if={device}")?;
                 }
@@ -487,6 +505,14 @@ mod tests {
             ("ext4 @size=", 6, "@size has no value"),
             ("ext4 @path=fast", 6, "fast is not a load path"),
             ("ext4 @if=", 6, "@if has no value"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256=", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ä @sha256=0123", 15, "0123 is not a SHA-256; expected 64 hex digits"),
+            #[cfg(not(feature = "pin"))]
+            ("ext4 @sha256=0123", 6, "unknown attribute @sha256=0123; expected "),
             ("@coldplug pci a/b", 15, "a/b is not a bus"),
             ("@wait @timeout=5s", 1, "@wait has no value"),
             ("@wait /a @timeout=5", 10, "5 is not a time"),

@@ -14,6 +14,7 @@ use crate::load::{self, Failure, LoadPath, Offers, Request};
 use crate::manifest::{Entry, Line, OnError};
 use crate::memory;
 use crate::name::{self, Name};
+use crate::pin::Pin;
 use crate::report::{Level, Log, Size, shown};
 use crate::resolve::config::Config;
 use crate::resolve::plan::Module;
@@ -215,6 +216,7 @@ struct Step<'a> {
     params: Params<'a>,
     path: Option<LoadPath>,
     size_bytes: Option<u64>,
+    sha256: Option<Pin<'a>>,
     /// Whether its failure is told but is none.
     optional: bool,
     /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
@@ -337,6 +339,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params,
             path: entry.path,
             size_bytes: entry.size_bytes,
+            sha256: entry.sha256,
             optional: entry.optional,
             may_be_live: false,
             may_be_absent: false,
@@ -391,6 +394,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
             path: step.path,
             size_bytes: step.size_bytes,
+            sha256: step.sha256,
             flags: 0,
             measure: self.log.wants(Level::Info),
             in_child: self.in_child,
