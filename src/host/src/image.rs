@@ -34,6 +34,8 @@ pub struct Options {
     pub init: PathBuf,
     /// What to change in modules.
     pub change: Change,
+    /// Whether each entry of the manifest gets the digest of its module.
+    pub pin: bool,
     /// How the archive is compressed.
     pub compress: Format,
     /// A manifest in place of the board's modules: its name, for messages, and its text.
@@ -67,6 +69,7 @@ impl Options {
         Options {
             init,
             change: Change::default(),
+            pin: false,
             compress: Format::Plain,
             manifest: None,
             verbatim_manifest: None,
@@ -119,7 +122,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
     let loaded = files.len();
     let comment = format!("{}, Linux {}", board.name, tree.release);
-    let manifest = plan.manifest(&comment, tree, &files)?;
+    let manifest = plan.manifest(&comment, tree, &files, options.pin)?;
     notes.extend(plan.notes().map(String::from));
     let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
     let wanted = wanted(board, kernel, options);

@@ -13,7 +13,9 @@ use crate::kernel::{Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
-use crate::pin::{self, Pin};
+#[cfg(feature = "pin")]
+use crate::pin;
+use crate::pin::Pin;
 
 /// A way to put a module into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -399,7 +401,12 @@ pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) ->
     let file = kernel.open(request.file).map_err(Failure::Open)?;
     let format = read_format(kernel, &file)?;
     let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
-    check(kernel, request, &file, format, extent)?;
+    #[cfg(feature = "pin")]
+    if let Some(pin) = request.sha256 {
+        check(kernel, pin, &file, format, extent)?;
+    }
+    #[cfg(not(feature = "pin"))]
+    let _ = extent;
     Ok((path, format))
 }
 
@@ -601,8 +608,11 @@ fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) 
 fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
-    if matches!(path, LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap) {
-        check(kernel, request, file, format, extent)?;
+    #[cfg(feature = "pin")]
+    if let Some(pin) = request.sha256
+        && matches!(path, LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap)
+    {
+        check(kernel, pin, file, format, extent)?;
     }
     match path {
         LoadPath::Finit => {
@@ -626,18 +636,11 @@ fn attempt<K: Kernel>(
 }
 
 /// Checks the digest of a file that the kernel is to read for itself, or that is not to be loaded.
-fn check<K: Kernel>(
-    kernel: &K, request: &Request, file: &K::File, format: Format, extent: Extent,
-) -> Result<(), Failure> {
-    #[cfg(feature = "pin")]
-    if let Some(pin) = request.sha256 {
-        let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
-        let take: Taker = &mut |source| Ok(pin::Pinned::new(source, pin).check(most)?);
-        return with_source(kernel, file, format, extent, take);
-    }
-    #[cfg(not(feature = "pin"))]
-    let _ = (kernel, request, file, format, extent);
-    Ok(())
+#[cfg(feature = "pin")]
+#[inline(never)]
+fn check<K: Kernel>(kernel: &K, pin: Pin, file: &K::File, format: Format, extent: Extent) -> Result<(), Failure> {
+    let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
+    with_source(kernel, file, format, extent, &mut |source| Ok(pin::Pinned::new(source, pin).check(most)?))
 }
 
 /// Loads by a path on which the image is read or decoded here.
