@@ -392,7 +392,8 @@ mod tests {
     #[test]
     fn a_digest_goes_with_its_module_and_must_be_right() {
         let lower = DIGEST.to_lowercase();
-        let (_, text) = resolved(&format!("ext4 @optional @sha256={DIGEST} a=1\njbd2\nk/ext4.ko @sha256={lower}")).unwrap();
+        let (_, text) =
+            resolved(&format!("ext4 @optional @sha256={DIGEST} a=1\njbd2\nk/ext4.ko @sha256={lower}")).unwrap();
         assert!(text.contains("k/jbd2.ko.gz @size=7\n"), "{text}");
         assert!(text.contains(&format!("k/ext4.ko.gz @size=7 @sha256={lower} a=1\n")), "{text}");
         let other = DIGEST.replace('9', "8");

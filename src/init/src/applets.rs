@@ -169,16 +169,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request {
-        file,
-        params,
-        path: None,
-        size_bytes: None,
-        sha256: None,
-        flags: 0,
-        measure: false,
-        in_child: false,
-    };
+    let request =
+        Request { file, params, path: None, size_bytes: None, sha256: None, flags: 0, measure: false, in_child: false };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {

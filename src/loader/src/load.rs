@@ -1034,6 +1034,195 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "pin")]
+    fn hex(image: &[u8]) -> String {
+        pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What becomes of a pinned file on each path that there is for it, with its calls, and the images that came through.
+    #[cfg(feature = "pin")]
+    fn pinned(file: &CStr, bytes: &[u8], hex: &str) -> Vec<(Option<LoadPath>, Result<LoadPath, Failure>, Fake)> {
+        let sha256 = Some(Pin::parse(hex).unwrap());
+        let format = name::strip_ko(file.to_str().unwrap()).unwrap().1;
+        let in_kernel: &[_] = match format {
+            Format::Plain => &[LoadPath::Finit, LoadPath::Mmap],
+            _ => &[LoadPath::FinitCompressed],
+        };
+        let paths =
+            [&[None], &in_kernel.iter().chain(DECODED).map(|path| Some(*path)).collect::<Vec<_>>()[..]].concat();
+        let load = |path| {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), bytes).reading_at_most(5000);
+            let fake = fake.with_file("/sys/module/compression", format.name().as_bytes());
+            let result = load(&fake, &mut Offers::default(), &Request { path, sha256, ..request(file) });
+            (path, result.map(|loaded| loaded.path), fake)
+        };
+        paths.into_iter().map(load).collect()
+    }
+
+    #[cfg(feature = "pin")]
+    fn loads(fake: &Fake) -> usize {
+        let is_finit = |call: &&String| call.starts_with("finit ");
+        fake.calls.borrow().iter().filter(is_finit).count() + fake.images.borrow().len()
+    }
+
+    /// Around the ends of the window's pieces, and of what is read at a time.
+    #[cfg(feature = "pin")]
+    const LENGTHS: [usize; 12] = [1, 55, 56, 63, 64, 4095, 4096, 4097, 16383, 16384, 16385, 3 * 16384 + 1];
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_module_with_the_right_digest_loads_by_a_path_that_checks_what_it_loads() {
+        for len in LENGTHS {
+            let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
+            for (file, good) in files(&image) {
+                for digest in [hex(&image), hex(&image).to_uppercase()] {
+                    for (wanted, result, fake) in pinned(file, &good, &digest) {
+                        assert_eq!(result, Ok(wanted.unwrap_or(DECODED[0])), "{file:?}, {len}");
+                        assert_eq!(loads(&fake), 1, "{file:?}, {len}");
+                        let images = fake.images.take();
+                        assert!(images.iter().all(|loaded| *loaded == image), "{file:?}, {len}");
+                        assert!(!images.is_empty() || wanted.is_some(), "{file:?}, {len}");
+                        let calls = fake.calls.take();
+                        assert_eq!(calls.iter().filter(|call| call.starts_with("open /m")).count(), 1, "{calls:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_module_with_another_digest_does_not_load() {
+        for len in LENGTHS {
+            let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
+            let mut flipped = image.clone();
+            flipped[len / 2] ^= 0x10;
+            let mut last = image.clone();
+            last[len - 1] ^= 1;
+            let (cut, longer) = (image[..len - 1].to_vec(), [&image[..], &[0]].concat());
+            let digest = hex(&image);
+            for other in [flipped, last, cut, longer, [&image[..], &image].concat()] {
+                // As valid files of their format: their own checksums are right.
+                for (file, bytes) in files(&other) {
+                    for (wanted, result, fake) in pinned(file, &bytes, &digest) {
+                        let is_empty = other.is_empty() && result == Err(Failure::Kernel(Errno::ENOEXEC));
+                        let is_told = matches!(result, Err(Failure::Mismatch(_)));
+                        assert!(is_told || is_empty, "{file:?}, {len}, {wanted:?}: {result:?}");
+                        assert_eq!(loads(&fake), 0, "{file:?}, {len}, {wanted:?}");
+                    }
+                }
+            }
+            for (file, good) in files(&image) {
+                let cut = good[..good.len() - 1].to_vec();
+                let mut flipped = good.clone();
+                flipped[good.len() / 2] ^= 0x10;
+                for bytes in [cut, flipped, [&good[..], b"x"].concat()] {
+                    for (wanted, result, fake) in pinned(file, &bytes, &digest) {
+                        // A bit of a header may say nothing of the image.
+                        if result.is_err() {
+                            assert_eq!(loads(&fake), 0, "{file:?}, {len}, {wanted:?}");
+                        } else {
+                            assert_ne!(file, c"/m.ko");
+                            assert!(fake.images.take().iter().all(|loaded| *loaded == image), "{file:?}, {len}");
+                        }
+                    }
+                }
+                // A digest that is wrong in its last bit.
+                let last = u8::from_str_radix(&digest[63..], 16).unwrap() ^ 1;
+                let wrong = format!("{}{last:x}", &digest[..63]);
+                for (_, result, fake) in pinned(file, &good, &wrong) {
+                    let Err(Failure::Mismatch(mismatch)) = result else { panic!("{result:?}") };
+                    let (is, says) = (&digest[48..], &wrong[48..]);
+                    assert_eq!(mismatch.to_string(), format!("its SHA-256 is ...{is}, @sha256= says ...{says}"));
+                    assert_eq!(loads(&fake), 0);
+                }
+            }
+        }
+        let digest = "0123456789abcdef".repeat(4);
+        let Err(Failure::Mismatch(mismatch)) = pinned(c"/m.ko", b"abc", &digest)[0].1 else { panic!() };
+        // FIPS 180-2, B.1.
+        let told = "its SHA-256 is ba7816bf8f01cfea..., @sha256= says 0123456789abcdef...";
+        assert_eq!(mismatch.to_string(), told);
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn an_empty_pinned_module_does_not_load() {
+        // That of nothing.
+        let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hex(b""), digest);
+        for (file, bytes) in files(b"") {
+            for (wanted, result, fake) in pinned(file, &bytes, digest) {
+                match wanted {
+                    // The kernel's own word for it.
+                    Some(LoadPath::Finit | LoadPath::FinitCompressed) => assert_eq!(loads(&fake), 1),
+                    _ => assert_eq!((result, loads(&fake)), (Err(Failure::Kernel(Errno::ENOEXEC)), 0), "{file:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_pinned_module_takes_the_paths_that_there_are() {
+        let image = [7; 50_000];
+        let digest = hex(&image);
+        let sha256 = Some(Pin::parse(&digest).unwrap());
+        for (file, good) in files(&image) {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), &good).without_userfaultfd();
+            for (sha256, path) in [(sha256, Ok(LoadPath::Buffer))] {
+                let result = load(&fake, &mut Offers::default(), &Request { sha256, ..request(file) });
+                assert_eq!(result.map(|loaded| loaded.path), path);
+                assert_eq!(fake.images.take(), [image]);
+            }
+            let wrong = "0".repeat(64);
+            let request = Request { sha256: Some(Pin::parse(&wrong).unwrap()), ..request(file) };
+            let result = load(&fake, &mut Offers::default(), &request);
+            assert!(matches!(result, Err(Failure::Mismatch(_))), "{result:?}");
+            let result = prepare(&fake, &mut Offers::default(), &request).map(|(path, _)| path);
+            assert!(matches!(result, Err(Failure::Mismatch(_))), "{result:?}");
+            let request = Request { sha256, ..request };
+            assert_eq!(prepare(&fake, &mut Offers::default(), &request).map(|(path, _)| path), Ok(LoadPath::Buffer));
+            assert_eq!(loads(&fake), 0);
+        }
+        // A compressed file with a plain name, and the other way.
+        #[cfg(feature = "gzip")]
+        for (file, bytes) in [(c"/m.ko", gzip(&image)), (c"/m.ko.gz", image.to_vec())] {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), &bytes);
+            let result = load(&fake, &mut Offers::default(), &Request { sha256, ..request(file) });
+            assert_eq!((result.map(|loaded| loaded.path), loads(&fake)), (Ok(DECODED[0]), 1));
+        }
+        #[cfg(not(feature = "zstd"))]
+        for (path, compression) in [(None, "zstd"), (Some(LoadPath::FinitCompressed), "zstd"), (None, "xz")] {
+            let fake = Fake::default().with_file("/m.ko.zst", &[0x28, 0xb5, 0x2f, 0xfd, 0, 0]);
+            let fake = fake.with_file("/sys/module/compression", compression.as_bytes());
+            let request = Request { path, sha256, ..request(c"/m.ko.zst") };
+            let result = load(&fake, &mut Offers::default(), &request);
+            assert_eq!(result, Err(Failure::Refusal(Refusal::Unchecked(Format::Zstd))));
+            let told = "@sha256= cannot be checked: this build does not decode zstd";
+            assert_eq!(Refusal::Unchecked(Format::Zstd).to_string(), told);
+            assert_eq!(loads(&fake), 0);
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "pin", feature = "stream"))]
+    fn the_budget_counts_what_checking_takes() {
+        let image = vec![7; 1 << 20];
+        let digest = hex(&image);
+        let sha256 = Some(Pin::parse(&digest).unwrap());
+        for (path, besides) in [(None, 48 << 10), (Some(LoadPath::Finit), 0), (Some(LoadPath::Mmap), 0)] {
+            let least = PROGRAM_BYTES + besides + decoder_bytes(Format::Plain).0 + pin::CHECK_BYTES;
+            let fake = Fake::default().with_file("/m.ko", &image);
+            let request = Request { path, sha256, ..request(c"/m.ko") };
+            let loaded = load(&fake, &mut Offers::new(Some(least)), &request).unwrap();
+            assert_eq!((loaded.path, loaded.user_bytes), (path.unwrap_or(LoadPath::Stream), least));
+            let result = load(&fake, &mut Offers::new(Some(least - 1)), &request);
+            assert_eq!(result, Err(Failure::Refusal(Refusal::OverBudget(least, least - 1))));
+            assert_eq!(loads(&fake), 1);
+        }
+    }
+
     #[test]
     #[cfg(feature = "zstd")]
     fn a_zstd_file_that_does_not_state_its_length_is_counted() {

@@ -532,6 +532,30 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "pin")]
+    fn a_digest_has_64_hex_digits() {
+        let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_string();
+        let line = format!("ext4 @sha256={digits} a=1");
+        assert_eq!(entry(&line).sha256.unwrap().to_string(), digits);
+        assert_eq!(Line::Entry(entry(&line)).to_string(), line);
+        // The column of the first character that is wrong, or of what is missing.
+        for (digits, column) in [
+            (digits[..63].to_string(), 14 + 63),
+            (format!("{digits}0"), 14 + 64),
+            (digits.replacen('3', "g", 1), 14 + 3),
+            (digits.replacen('3', "é", 1), 14 + 3),
+            (format!("0x{}", &digits[2..]), 14 + 1),
+        ] {
+            let line = format!("ext4 @sha256={digits} a=1");
+            let e = Line::parse(line.as_bytes()).unwrap_err();
+            assert_eq!((e.column, e.problem), (column, Problem::Not(&digits, Expected::Digest)));
+        }
+        let twice = format!("ext4 @sha256={digits} @sha256={digits}");
+        let e = Line::parse(twice.as_bytes()).unwrap_err();
+        assert_eq!((e.column, e.problem), (14 + 65, Problem::RepeatedAttribute("@sha256")));
+    }
+
+    #[test]
     fn a_foreign_manifest_is_taken_as_it_is() {
         let android = "kernel/drivers/tty/serial/8250/8250.ko\nzram.ko\n";
         let debian = "# /etc/modules: kernel modules to load at boot time.\n\nloop max_loop=64\n";
@@ -570,6 +594,8 @@ mod tests {
         fn what_is_emitted_is_read_back((kind, word, optional, size, path, params) in line_parts()) {
             let params = params.join(" ");
             let absolute = format!("/{word}");
+            #[cfg(feature = "pin")]
+            let digits = format!("{:064x}", size.unwrap_or(7));
             let line = match kind {
                 0 => Line::Root(&absolute),
                 1 => Line::Budget(size.unwrap_or(0)),
@@ -585,6 +611,10 @@ mod tests {
                     optional,
                     path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
                     size_bytes: size,
+                    #[cfg(feature = "pin")]
+                    sha256: optional.then(|| Pin::parse(&digits).unwrap()),
+                    #[cfg(not(feature = "pin"))]
+                    sha256: None,
                     device: optional.then_some("pci:v*"),
                     params: &params,
                 }),
