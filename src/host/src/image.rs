@@ -574,6 +574,22 @@ mod tests {
         assert!(find("k/ext4.ko").starts_with(&whole));
         assert!(image.manifest.contains(&format!("@optional @size={} ", stripped.len())), "{}", image.manifest);
         assert_eq!(image.modules_saved_bytes, (whole.len() - stripped.len()) as u64);
+        // A digest in the image is that of what is there; one that is given is that of what the tree has.
+        let [is, was] = [&stripped, &whole].map(|image| crate::module::sha256(image));
+        fixture.options.pin = true;
+        fixture.options.change.format = Some(Format::Gzip);
+        let image = built(&fixture);
+        let entry = format!("k/virtio_blk.ko.gz @optional @size={} @sha256={is} ", stripped.len());
+        assert!(image.manifest.contains(&entry), "{}", image.manifest);
+        assert_eq!(image.manifest.lines().filter(|line| line.contains(" @sha256=")).count(), 2, "{}", image.manifest);
+        fixture.options.pin = false;
+        fixture.options.manifest = Some(("m".into(), format!("virtio_blk @sha256={was}\n").into()));
+        let image = built(&fixture);
+        assert!(image.manifest.contains(&format!(" @sha256={is}\n")), "{}", image.manifest);
+        fixture.options.manifest = Some(("m".into(), format!("virtio_blk @sha256={is}\n").into()));
+        let board = board(MINIMAL).unwrap();
+        let error = build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap_err().to_string();
+        assert_eq!(error, format!("k/virtio_blk.ko.xz: its SHA-256 is {was}, @sha256= says {is}"));
     }
 
     #[test]
