@@ -140,7 +140,7 @@ pub mod fake {
     use std::rc::Rc;
 
     /// See the module.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     pub struct Fake {
         files: BTreeMap<String, Rc<Vec<u8>>>,
         read_at_most: Option<usize>,
