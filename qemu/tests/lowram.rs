@@ -28,9 +28,9 @@ const MOST_KIB: [(&str, Format, Pinned, u32); 8] = [
     ("modest-gzip,stream,xz", Format::Xz, Pinned::No, 1024 + 256),
     ("modest-gzip,stream,xz,zstd", Format::Zstd, Pinned::No, 128 + 384),
     ("modest", Format::Plain, Pinned::No, 64 + 12),
-    ("modest", Format::Plain, Pinned::Yes, 152),
-    ("modest", Format::Plain, Pinned::Finit, 104),
-    ("modest", Format::Gzip, Pinned::Yes, 200),
+    ("modest", Format::Plain, Pinned::Yes, 160),
+    ("modest", Format::Plain, Pinned::Finit, 112),
+    ("modest", Format::Gzip, Pinned::Yes, 208),
 ];
 
 /// Whether modules have a digest in the manifest.

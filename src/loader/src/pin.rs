@@ -38,7 +38,7 @@ const BYTES: usize = 32;
 const PART_BYTES: usize = 8;
 
 /// Memory that checking takes besides what it checks: its code, and the state. Measured by the guest tests, as `PROGRAM_BYTES` is.
-pub const CHECK_BYTES: u64 = 12 << 10;
+pub const CHECK_BYTES: u64 = 20 << 10;
 
 #[cfg(feature = "pin")]
 impl<'a> Pin<'a> {
