@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
-use modest_loader::manifest::{Entry, Line};
+use modest_loader::manifest::{Entry, Line, Times};
 use modest_loader::name::{self, Name};
 use modest_loader::resolve::config::Config;
 use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
@@ -79,6 +79,8 @@ pub struct Step {
     pub optional: bool,
     /// The load path to use.
     pub path: Option<LoadPath>,
+    /// What it may take.
+    pub times: Times,
     /// The alias of a device without which nothing needs it.
     pub device: Option<String>,
     /// Its parameters in modprobe.d.
@@ -126,7 +128,8 @@ impl Plan {
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
-            return self.add(Step { file: module.into(), path: entry.path, params: entry.params.into(), ..step });
+            let (path, times) = (entry.path, entry.times);
+            return self.add(Step { file: module.into(), path, times, params: entry.params.into(), ..step });
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
@@ -149,7 +152,7 @@ impl Plan {
                 let mut step = Step { file: file.into(), options, ..step.clone() };
                 step.optional |= !planned.is_required;
                 if is_target {
-                    (step.path, step.params) = (entry.path, entry.params.into());
+                    (step.path, step.times, step.params) = (entry.path, entry.times, entry.params.into());
                 }
                 return self.add(step);
             }
@@ -193,6 +196,9 @@ impl Plan {
             old.options = new.options;
         }
         old.path = new.path.or(old.path);
+        if new.times != Times::default() {
+            old.times = new.times;
+        }
         Ok(())
     }
 
@@ -242,10 +248,10 @@ impl Plan {
             }
             .context("as many files as steps")?;
             check_length(&root, file)?;
-            let Step { optional, path, ref device, ref options, ref params, .. } = *step;
+            let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
-            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, params }))?;
+            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, times, params }))?;
         }
         Ok(text)
     }

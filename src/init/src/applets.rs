@@ -5,13 +5,15 @@ use core::ffi::CStr;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain;
-use modest_loader::kernel::Kernel;
+use modest_loader::kernel::{Caller, Kernel};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, Offers, Request};
 use modest_loader::manifest::{OnError, quote_param, size_bytes};
 use modest_loader::name;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
+#[cfg(feature = "time")]
+use modest_loader::sys;
 use modest_loader::sys::{Fd, Linux, Region, StringArray};
 
 use crate::console::{Console, write_all};
@@ -78,6 +80,8 @@ pub fn usage(text: &[u8]) -> u8 {
 }
 
 fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    #[cfg(feature = "time")]
+    sys::ignore_sigpipe();
     let mut console = Console::stream(2);
     let mut manifest = None;
     let mut dry_run = false;
@@ -169,7 +173,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, in_child: false };
+    let request =
+        Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, caller: Caller::Itself };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {

@@ -7,12 +7,25 @@ use crate::errno::{Errno, meaning};
 use crate::image::{self, Fault, Format};
 use crate::kernel::Kernel;
 use crate::load::Failure;
+#[cfg(feature = "time")]
+use crate::report::Time;
 
 /// Why a module is not loaded, as one clause for people: `ENOEXEC: built for …`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
     failure: Failure,
     fault: Option<Fault>,
+    /// How often the module was tried.
+    #[cfg(feature = "time")]
+    tries: u32,
+}
+
+#[cfg(feature = "time")]
+impl Cause {
+    /// The same after so many tries.
+    pub fn after(self, tries: u32) -> Cause {
+        Cause { tries, ..self }
+    }
 }
 
 /// Finds the cause of `failure` of the module in `file`.
@@ -21,7 +34,12 @@ pub fn explain<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
     let content =
         matches!(failure, Failure::Kernel(Errno::ENOEXEC | Errno::EINVAL) | Failure::Read(_) | Failure::Decode(_));
     let fault = if content { kernel.open(file).ok().and_then(|file| examine(kernel, &file)) } else { None };
-    Cause { failure, fault }
+    Cause {
+        failure,
+        fault,
+        #[cfg(feature = "time")]
+        tries: 1,
+    }
 }
 
 fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
@@ -32,7 +50,20 @@ fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
 }
 
 impl fmt::Display for Cause {
+    #[cfg(feature = "time")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clause(f)?;
+        if self.tries > 1 { write!(f, ", {} tries", self.tries) } else { Ok(()) }
+    }
+
+    #[cfg(not(feature = "time"))]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clause(f)
+    }
+}
+
+impl Cause {
+    fn clause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
@@ -40,17 +71,35 @@ impl fmt::Display for Cause {
             Failure::Kernel(errno) => (errno, of_kernel(errno)),
             Failure::Decode(error) => {
                 return match self.fault {
-                    Some(fault) => fault.fmt(f),
-                    None => error.fmt(f),
+                    Some(fault) => fmt::Display::fmt(&fault, f),
+                    None => fmt::Display::fmt(&error, f),
                 };
             }
-            Failure::Refusal(refusal) => return refusal.fmt(f),
+            Failure::Refusal(refusal) => return fmt::Display::fmt(&refusal, f),
+            #[cfg(feature = "time")]
+            Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
+            #[cfg(feature = "time")]
+            Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),
             None => write!(f, "{errno}: {meaning}"),
         }
     }
+}
+
+#[cfg(feature = "time")]
+fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
+    let time = Time(timeout_ms);
+    let left = match is_left {
+        true => "left behind, as nothing ends it: until a restart the module can be neither used nor loaded again",
+        false => "it was ended",
+    };
+    write!(
+        f,
+        "{ETIMEDOUT}: its init has not returned within {time}; {left}. Give it more @timeout=, or leave it out",
+        ETIMEDOUT = Errno::ETIMEDOUT
+    )
 }
 
 /// What an errno of open(2) means for a module file.

@@ -7,11 +7,11 @@ use crate::Path;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Cause};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{Caller, Kernel, read_small};
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
-use crate::manifest::{Entry, Line, OnError};
+use crate::manifest::{Entry, Line, OnError, Times};
 use crate::memory;
 use crate::name::{self, Name};
 use crate::report::{Level, Log, Size, shown};
@@ -20,6 +20,8 @@ use crate::resolve::plan::Module;
 use crate::resolve::{self, ResolveError, Root, Tree};
 
 mod names;
+#[cfg(feature = "time")]
+mod time;
 
 /// [`OnError`] that outlives its line.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +119,8 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         buses: None,
         tried: heapless::Vec::new(),
         unlinks: false,
+        #[cfg(feature = "time")]
+        has_left: false,
         outcome: Outcome::default(),
     };
     let mut lines = Lines::new(kernel, file, buf);
@@ -183,6 +187,9 @@ struct Run<'r, 'o, K: Kernel, L> {
     tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
     /// Whether loaded files are deleted.
     unlinks: bool,
+    /// Whether the kernel is still busy with a module that was left behind.
+    #[cfg(feature = "time")]
+    has_left: bool,
     outcome: Outcome,
 }
 
@@ -215,6 +222,7 @@ struct Step<'a> {
     params: Params<'a>,
     path: Option<LoadPath>,
     size_bytes: Option<u64>,
+    times: Times,
     /// Whether its failure is told but is none.
     optional: bool,
     /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
@@ -337,6 +345,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params,
             path: entry.path,
             size_bytes: entry.size_bytes,
+            times: entry.times,
             optional: entry.optional,
             may_be_live: false,
             may_be_absent: false,
@@ -393,7 +402,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             size_bytes: step.size_bytes,
             flags: 0,
             measure: self.log.wants(Level::Info),
-            in_child: self.in_child,
+            caller: match step.times.timeout_ms() {
+                #[cfg(feature = "time")]
+                Some(ms) => Caller::Within(ms),
+                _ if self.in_child => Caller::Child,
+                _ => Caller::Itself,
+            },
         };
         if self.options.dry_run {
             return self.would_load(name, &request, optional);
@@ -403,14 +417,31 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             self.tell(Level::Debug, name, &"already loaded");
             return Done::Yes;
         }
+        #[cfg(feature = "time")]
+        if self.has_left && self.is_left(name, &request, optional) {
+            return Done::Failed;
+        }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
-        match load::load(self.kernel, &mut self.offers, &request) {
+        let result = load::load(self.kernel, &mut self.offers, &request);
+        #[cfg(feature = "time")]
+        let (result, tries) = match result {
+            Err(failure) if step.times != Times::default() => self.again(name, &request, step.times, failure),
+            result => (result, 1),
+        };
+        #[cfg(not(feature = "time"))]
+        let tries = 1;
+        match result {
             Ok(loaded) => {
                 self.outcome.loaded += 1;
                 if request.measure {
                     let us = self.kernel.now_us() - start_us;
                     let (size, path) = (Size(loaded.file_bytes), loaded.path);
-                    self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
+                    if cfg!(feature = "time") && tries > 1 {
+                        let what = format_args!("{name}: loaded by {path}, {size}, {us} us, {tries} tries");
+                        self.log.line(Level::Info, what);
+                    } else {
+                        self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
+                    }
                 }
                 self.tell_memory(name, loaded.user_bytes);
                 self.unlink(request.file);
@@ -435,7 +466,13 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 let is_absent = step.may_be_absent && failure == Failure::Open(Errno::ENOENT);
                 if !(cfg!(feature = "names") && is_absent) || self.log.wants(Level::Debug) {
                     let cause = explain::explain(self.kernel, &path, failure);
+                    #[cfg(feature = "time")]
+                    let cause = cause.after(tries);
                     self.tell_failure(name, cause, &request, optional);
+                }
+                if cfg!(feature = "time") && failure.is_left() {
+                    // The call that goes on may read them.
+                    core::mem::forget(region);
                 }
                 Done::Failed
             }
@@ -610,7 +647,10 @@ pub(crate) mod tests {
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
-        assert_eq!(lines[0], "Error /m:3:3: unknown attribute @optionl; expected @optional, @if=, @size= or @path=");
+        assert_eq!(
+            lines[0],
+            "Error /m:3:3: unknown attribute @optionl; expected @optional, @if=, @timeout=, @retry=, @size= or @path="
+        );
         let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (0, 0, 1, true));
         let long = format!("@root /t\n{}\nb\n", "x".repeat(LINE_BYTES));

@@ -9,8 +9,10 @@ use crate::devices;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
-use crate::manifest::{Entry, Wait};
+use crate::manifest::{Entry, Times, Wait};
 use crate::name::{self, Name};
+#[cfg(feature = "time")]
+use crate::report::Time;
 use crate::report::{Level, Log, shown};
 use crate::resolve::config::{Config, ConfigError, Writer};
 use crate::resolve::plan::{self, Action, Blacklists, PlanError};
@@ -196,6 +198,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 params,
                 path: entry.path.filter(|_| step.is_target),
                 size_bytes: entry.size_bytes.filter(|_| step.is_target),
+                times: if step.is_target { entry.times } else { Times::default() },
                 optional,
                 may_be_live: !step.is_target || by_device,
                 may_be_absent: by_device || !step.is_required,
@@ -205,7 +208,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.outcome.present += 1;
                 Done::Yes
             }
-            Action::Run(command) => self.command(name, command.trim_ascii(), params, optional),
+            Action::Run(command) => {
+                let timeout_ms = entry.times.timeout_ms().filter(|_| step.is_target);
+                self.command(name, command.trim_ascii(), params, timeout_ms, optional)
+            }
             Action::Builtin => {
                 self.outcome.present += 1;
                 self.tell(if step.is_target { aside } else { Level::Debug }, name, &"built into the kernel");
@@ -228,7 +234,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Runs the command of an `install` in place of loading the module.
-    fn command(&mut self, name: Name, command: &str, params: Params, optional: bool) -> Done {
+    fn command(&mut self, name: Name, command: &str, params: Params, timeout_ms: Option<u32>, optional: bool) -> Done {
         if plan::blocks(command) {
             self.skipped(name, &format_args!("by install {command} in modprobe.d"));
             return Done::Yes;
@@ -239,7 +245,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return Done::Yes;
         }
         let suffix = if optional { " (optional)" } else { "" };
-        let result = self.shell(name, command, params);
+        let result = self.shell(name, command, params, timeout_ms);
         let level = if matches!(result, Ok(0)) { Level::Info } else { Level::Error };
         let mut line = |what: fmt::Arguments| {
             self.log.line(level, format_args!("{name}: {what}: install {command}{suffix}"));
@@ -250,6 +256,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Ok(status) if status & 0x7f == 0 => line(format_args!("exit code {} of its command", status >> 8 & 0xff)),
             Ok(status) => line(format_args!("signal {} ended its command", status & 0x7f)),
             Err(Errno::ENOENT) => line(format_args!("ENOENT: there is no {} for its command", shown(SHELL))),
+            #[cfg(feature = "time")]
+            Err(Errno::ETIMEDOUT) if timeout_ms.is_some() => {
+                let time = Time(timeout_ms.unwrap_or_default());
+                line(format_args!("ETIMEDOUT: its command has not ended within {time}, and was killed"));
+            }
             Err(errno) => line(format_args!("{errno}: its command cannot be run")),
         }
         if !matches!(result, Ok(0)) {
@@ -260,7 +271,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Has the shell run a command, which finds in its environment what modprobe gives it: what wait4(2) says of it.
-    fn shell(&self, name: Name, command: &str, params: Params) -> Result<i32, Errno> {
+    fn shell(&self, name: Name, command: &str, params: Params, timeout_ms: Option<u32>) -> Result<i32, Errno> {
         let module = path_of(format_args!("MODPROBE_MODULE={name}")).ok_or(Errno::ENAMETOOLONG)?;
         let command = joined(self.kernel, &|visit| visit(command))?;
         // The space behind the first part is none to the shell.
@@ -274,6 +285,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.kernel.spawn(
             &[SHELL, c"-c", command],
             &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", c"TERM=linux", &module, options],
+            timeout_ms,
         )
     }
 
