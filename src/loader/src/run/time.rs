@@ -20,7 +20,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let (mut tries, mut wait_ms) = (1, RETRY_WAIT_MS);
         while tries <= u32::from(times.retries()) && failure.may_pass() {
             let (cause, wait) = (explain::explain(self.kernel, request.file, failure), Time(wait_ms));
-            self.tell(Level::Debug, name, &format_args!("{cause}; again in {wait}"));
+            self.tell(Level::Debug, name, &format_args!("try {tries}: {cause}; again in {wait}"));
             self.pause(wait_ms);
             tries += 1;
             wait_ms = RETRY_LONGEST_WAIT_MS.min(2 * wait_ms);
