@@ -344,14 +344,15 @@ mod tests {
     #[test]
     fn directives_are_kept_in_place_and_files_come_once() {
         let (plan, text) = resolved(
-            "@root /elsewhere\next4 @optional\n@on-error reboot\n\njbd2.ko @path=mmap a=1\nk/crc.ko\n# comment\n\
-             virtio-pci force=1\n@exec /bin/x",
+            "@root /elsewhere\next4 @optional @timeout=5s\n@on-error reboot\n\njbd2.ko @path=mmap @retry=3 a=1\nk/crc.ko\n\
+             # comment\nvirtio-pci force=1\n@exec /bin/x",
         )
         .unwrap();
         assert_eq!(
             text,
             "# x\n@root /lib/modules/6.1.0\n@budget 524288\n@on-error stop\nk/crc.ko.gz @size=7\n\
-             k/jbd2.ko.gz @path=mmap @size=7 a=1\nk/mbcache.ko.gz @optional @size=7\nk/ext4.ko.gz @optional @size=7\n\
+             k/jbd2.ko.gz @path=mmap @size=7 @retry=3 a=1\nk/mbcache.ko.gz @optional @size=7\n\
+             k/ext4.ko.gz @optional @size=7 @timeout=5000ms\n\
              @on-error reboot\n@exec /bin/x\n"
         );
         let notes: Vec<_> = plan.notes().collect();

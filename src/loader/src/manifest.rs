@@ -112,12 +112,14 @@ impl Times {
     }
 
     /// Reads the value of `@timeout=`: whether there was one before.
+    #[inline(never)]
     fn read_timeout<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
         let ms = time_ms(value).filter(|ms| *ms > 0).ok_or(Problem::Not(value, Expected::Limit))?;
         Ok(self.timeout_ms.replace(ms).is_some())
     }
 
     /// Reads the value of `@retry=`: likewise.
+    #[inline(never)]
     fn read_retries<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
         let retries = text::number(value).and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=RETRIES).contains(n));
         let retries = retries.ok_or(Problem::Not(value, Expected::Retries))?;

@@ -566,6 +566,8 @@ pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    #[cfg(feature = "time")]
+    use crate::kernel::CallError;
     use crate::kernel::fake::Fake;
     use std::cell::RefCell;
 
@@ -711,6 +713,98 @@ pub(crate) mod tests {
             run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
             let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
             assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn a_load_has_its_time() {
+        const LEFT: CallError = CallError::TimedOut { timeout_ms: 5000, is_left: true };
+        const TOLD: &str = "Error a: ETIMEDOUT: its init has not returned within 5 s; left behind, as nothing ends it: until a restart \
+            the module can be neither used nor loaded again. Give it more @timeout=, or leave it out, /t/a.ko";
+        let manifest = "/t/a.ko @timeout=5s\n/t/a.ko @optional\n/t/b.ko @timeout=5s\n";
+        let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"coming\n");
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!((outcome.loaded, outcome.failed), (1, 1));
+        assert_eq!(lines[0], TOLD);
+        let again = "Error a: EBUSY: it was left behind, and its init has still not returned, /t/a.ko (optional)";
+        assert_eq!(lines[1], again);
+        let loads = |fake: &Fake| {
+            let calls = fake.calls.take().into_iter();
+            calls
+                .filter(|call| ["finit", "init", "stream"].iter().any(|load| call.starts_with(load)))
+                .collect::<Vec<_>>()
+        };
+        let within = "in a child within 5000 ms";
+        assert_eq!(loads(&fake), ["a", "b"].map(|name| format!("finit /t/{name}.ko \"\" 0 {within}")));
+        // What came back meanwhile may be loaded, or be there.
+        let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"live\n");
+        assert_eq!(run_on(&fake, false).0.loaded, 2);
+        // Optional, with each path; and the policy.
+        for path in ["finit", "stream", "mmap", "buffer"] {
+            let fake = tree(&format!("@on-error stop\n/t/x.ko @timeout=5s @optional @path={path} p=1\n/t/b.ko\n"));
+            let (outcome, lines) = run_on(&fake.with_file("/t/x.ko", b"image").then(LEFT), false);
+            assert_eq!((outcome.loaded, outcome.failed), (1, 0), "{lines:?}");
+        }
+        let (outcome, lines) = run_on(&tree("@on-error stop\n/t/a.ko @timeout=5s\n/t/b.ko\n").then(LEFT), false);
+        assert_eq!((outcome.loaded, outcome.failed, outcome.stopped), (0, 1, true), "{lines:?}");
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn what_may_pass_is_tried_again_as_often_as_is_said() {
+        let loads = |fake: &Fake| fake.calls.take().iter().filter(|call| call.starts_with("finit")).count();
+        let on = |attributes: &str, answers: &[Result<(), Errno>]| {
+            let fake = tree(&format!("/t/a.ko {attributes}\n")).answering(answers);
+            let (outcome, lines) = run_on(&fake, false);
+            (outcome.loaded, loads(&fake), lines)
+        };
+        let (busy, again) = (Err(Errno::EBUSY), Err(Errno::EAGAIN));
+        let (loaded, tries, lines) = on("@retry=5", &[busy, again]);
+        assert_eq!((loaded, tries), (1, 3), "{lines:?}");
+        assert!(lines[0].starts_with("Debug a: try 1: EBUSY: ") && lines[0].ends_with("; again in 50 ms"), "{lines:?}");
+        assert!(lines[1].ends_with("; again in 100 ms"), "{lines:?}");
+        // The waits are in the time that it took.
+        let us: u64 = lines[2].split(' ').rev().nth(3).unwrap().parse().unwrap();
+        assert!(lines[2].ends_with(" us, 3 tries") && (150_000..151_000).contains(&us), "{lines:?}");
+        let (loaded, tries, lines) = on("@retry=2", &[busy; 9]);
+        assert_eq!((loaded, tries), (0, 3), "{lines:?}");
+        assert!(lines[2].ends_with(" loaded or unloaded, 3 tries, /t/a.ko"), "{lines:?}");
+        assert_eq!(on("", &[busy; 2]).1, 1);
+        // The waits grow to one second.
+        let (_, tries, lines) = on("@retry=60", &[busy; 99]);
+        assert_eq!(
+            (tries, lines.iter().filter(|line| line.ends_with("; again in 1 s")).count()),
+            (61, 55),
+            "{lines:?}"
+        );
+        for (answer, tries) in [
+            (Errno::ENODEV, 2),
+            (Errno::ENXIO, 2),
+            (Errno::ENOENT, 2),
+            (Errno::ETIMEDOUT, 2),
+            (Errno(517), 2),
+            (Errno::EIO, 1),
+            (Errno::EINVAL, 1),
+            (Errno::EPERM, 1),
+            (Errno::ENOMEM, 1),
+            (Errno::EEXIST, 1),
+        ] {
+            assert_eq!(on("@retry=1", &[Err(answer); 2]).1, tries, "{answer}");
+        }
+        let opens = |path: &str| {
+            let fake = tree(&format!("{path} @retry=3\n"));
+            run_on(&fake, false);
+            fake.calls.take().iter().filter(|call| **call == format!("open {path}")).count()
+        };
+        assert_eq!(opens("/t/none.ko"), 4);
+        // What was ended may be tried again, what goes on may not.
+        for (is_left, tries) in [(false, 2), (true, 1)] {
+            let error = CallError::TimedOut { timeout_ms: 1500, is_left };
+            let fake = tree("/t/a.ko @retry=1 @timeout=1500ms\n").then(error);
+            let (outcome, lines) = run_on(&fake, false);
+            assert_eq!((outcome.loaded, loads(&fake)), (usize::from(!is_left), tries), "{lines:?}");
+            assert!(lines[0].contains(": its init has not returned within 1500 ms; "), "{lines:?}");
         }
     }
 

@@ -516,6 +516,21 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "time")]
+    fn time_is_for_what_is_asked_for_and_for_its_command() {
+        let fake = tree("c @timeout=5s @optional\nb @timeout=5s @retry=1\n", "install c /sbin/x\n");
+        let (outcome, lines, calls) = run_on(&fake.answering(&[Err(Errno::ETIMEDOUT), Err(Errno::EBUSY)]), "");
+        let told =
+            "Error c: ETIMEDOUT: its command has not ended within 5 s, and was killed: install /sbin/x (optional)";
+        assert_eq!(lines[0], told);
+        assert!(calls[0].starts_with("spawn ") && calls[0].ends_with(" within 5000 ms"), "{calls:?}");
+        // What b needs has none, and is not tried again.
+        assert_eq!((&calls[1..], outcome.failed), (&["finit a.ko \"\"".to_string()][..], 1));
+        let (_, _, calls) = run_on(&tree("b @timeout=7s\n", ""), "");
+        assert_eq!(calls, ["finit a.ko \"\"", "finit b.ko \"\" in a child within 7000 ms"]);
+    }
+
+    #[test]
     fn what_devices_need_is_loaded_for_as_long_as_that_helps() {
         let fake = tree("@coldplug pci scsi none\n", "blacklist disk\n")
             .with_file("/sys/bus/pci/devices/0/uevent", b"MODALIAS=pci:1\n")

@@ -195,6 +195,45 @@ mod tests {
     use crate::limits::SPAWN_STRINGS;
     use crate::sys::Linux;
     use core::ffi::CStr;
+    #[cfg(feature = "time")]
+    use {super::*, std::io::Read, std::io::Write, std::os::fd::AsRawFd};
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn a_program_and_what_it_starts_end_with_its_time() {
+        let run = |command: &CStr, ms| Linux.spawn(&[c"/bin/sh", c"-c", command], &[c"PATH=/bin:/usr/bin"], Some(ms));
+        assert_eq!(run(c"exit 3", 10_000), Ok(3 << 8));
+        assert_eq!(Linux.spawn(&[c"/none"], &[], Some(10_000)), Err(Errno::ENOENT));
+        let start = std::time::Instant::now();
+        // The pipe ends when all that have it open do.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let command = format!("exec 9>/proc/{}/fd/{}; sleep 1000 & sleep 1000", std::process::id(), writer.as_raw_fd());
+        let command = std::ffi::CString::new(command).unwrap();
+        assert_eq!(run(&command, 300), Err(Errno::ETIMEDOUT));
+        drop(writer);
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+        assert!((300..100_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn a_call_ends_with_its_time() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut buf = [0u8; 4];
+        let args = [reader.as_raw_fd() as usize, buf.as_mut_ptr() as usize, 4];
+        let start = std::time::Instant::now();
+        let load = |ms| super::load(nr::__NR_read, args, Caller::Within(ms));
+        assert_eq!(load(200), Err(CallError::TimedOut { timeout_ms: 200, is_left: false }));
+        assert!(start.elapsed().as_millis() >= 200);
+        (&writer).write_all(b"abcd").unwrap();
+        assert_eq!((load(10_000), buf), (Ok(()), *b"abcd"));
+        assert_eq!(
+            super::load(nr::__NR_read, [usize::MAX, 0, 0], Caller::Within(10_000)),
+            Err(CallError::Kernel(Errno::EBADF))
+        );
+        drop(writer);
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
 
     #[test]
     fn a_program_is_run_with_what_it_is_given_and_waited_for() {

@@ -356,6 +356,28 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "time")]
+    fn a_call_has_its_time() {
+        if offered() {
+            // Nobody reads from this pipe, so that the call waits in the middle of the image; or it never looks at that.
+            let (_reader, writer) = std::io::pipe().unwrap();
+            let (silent, _writer) = std::io::pipe().unwrap();
+            let len = 40 * PIECE_BYTES;
+            for call in [
+                (nr::__NR_write, writer.as_raw_fd() as usize, true),
+                (nr::__NR_read, silent.as_raw_fd() as usize, false),
+            ] {
+                let (number, fd, reads) = call;
+                let mut source = numbers(len);
+                let result =
+                    stream(len, Caller::Within(300), &mut |take| take(&mut source), |at| (number, [fd, at, len]));
+                assert_eq!(result, Err(Failure::TimedOut { timeout_ms: 300, is_left: false }));
+                assert!((source.next > 0) == reads && source.next < len, "{}", source.next);
+            }
+        }
+    }
+
+    #[test]
     fn a_call_that_reads_nothing_ends_too() {
         if offered() {
             let mut source = numbers(100_000);
