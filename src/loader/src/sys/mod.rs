@@ -230,17 +230,18 @@ pub fn sleep_ms(ms: u32) {
     }
 }
 
-/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it.
+/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it: the kernel
+/// leaves in the time what is left of it.
 fn poll<const N: usize>(fds: [&Fd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
     let mut fds = fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
     let (sec, nsec) = timeout_ms.map_or((0, 0), |ms| (ms / 1000, ms % 1000 * 1_000_000));
-    let time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
-    let old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let mut time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let mut old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
     let at = |time: usize| if timeout_ms.is_some() { time } else { 0 };
     let list = &raw mut fds as usize;
-    match call_restarting(arch::PPOLL, [list, N, at(&raw const time as usize), 0, 0]) {
+    match call_restarting(arch::PPOLL, [list, N, at(&raw mut time as usize), 0, 0]) {
         // 32-bit kernels before 5.1 only know the old call, and small ones since then only the new.
-        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, [list, N, at(&raw const old_time as usize), 0, 0])?,
+        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, [list, N, at(&raw mut old_time as usize), 0, 0])?,
         polled => polled?,
     };
     Ok(fds.map(|fd| fd.revents != 0))
