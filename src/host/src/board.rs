@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use modest_loader::image::Machine;
+use modest_loader::elf::Machine;
 use modest_loader::manifest::{Entry, Line, size_bytes};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;

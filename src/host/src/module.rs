@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
-use modest_loader::image::{Format, Machine};
+use modest_loader::elf::Machine;
+use modest_loader::image::Format;
 use modest_loader::name;
 
 use crate::board::Arch;

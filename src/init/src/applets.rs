@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
-use modest_loader::explain;
+use modest_loader::explain::{self, Case};
 use modest_loader::kernel::{Caller, Kernel};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, Offers, Request};
@@ -175,6 +175,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
     let request =
         Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, caller: Caller::Itself };
+    let since_us = if cfg!(feature = "explain") { Linux.now_us() } else { 0 };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {
@@ -182,8 +183,10 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             LOADED
         }
         Err(failure) => {
-            let cause = explain::explain(&Linux, file, failure);
-            console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
+            let case = Case { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+            explain::explain(&Linux, &case, &mut |cause| {
+                console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
+            });
             FAILED
         }
     }

@@ -56,9 +56,10 @@ impl<T: AsRef<[u8]> + fmt::Debug> Pages for T {
 }
 
 /// Who makes a call that loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
     /// This process.
+    #[default]
     Itself,
     /// A child process, which the kernel may kill: then the call is ENOMEM.
     Child,
@@ -191,7 +192,7 @@ pub mod fake {
     use std::rc::Rc;
 
     /// See the module.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     pub struct Fake {
         files: BTreeMap<String, Rc<Vec<u8>>>,
         read_at_most: Option<usize>,

@@ -5,7 +5,7 @@
 //! **load path** puts it into the kernel within the **budget**.
 //!
 //! Where to look: [`run`] is the one loop. It reads lines ([`lines`], [`manifest`]), resolves names ([`resolve`]), loads
-//! ([`load`], with [`image`] and [`decode`]), and reports ([`report`], [`explain`]). [`cmdline`] and [`root`] serve PID 1.
+//! ([`load`], with [`image`] and [`decode`]), and reports ([`report`], [`explain`] with [`elf`]). [`cmdline`] and [`root`] serve PID 1.
 //! Every capacity is in [`limits`].
 
 #![cfg_attr(not(test), no_std)]
@@ -15,10 +15,15 @@ use core::fmt;
 pub mod cmdline;
 pub mod decode;
 pub mod devices;
+pub mod elf;
 pub mod errno;
 pub mod explain;
 pub mod image;
+#[cfg(feature = "explain")]
+pub mod kallsyms;
 pub mod kernel;
+#[cfg(feature = "explain")]
+pub mod klog;
 pub mod limits;
 pub mod lines;
 pub mod load;

@@ -100,3 +100,27 @@ pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
 
 /// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.
 pub const PLUG_TRIED: usize = if cfg!(feature = "names") { 256 } else { 0 };
+
+/// A text of a module's `.modinfo` with its NUL. The longest in Debian's modules, a description of a parameter, has some 700.
+pub const INFO_BYTES: usize = 4096;
+
+/// A symbol's name with its NUL: the kernel's KSYM_NAME_LEN.
+pub const SYMBOL_BYTES: usize = 512;
+
+/// Symbols that a module needs, looked up together: most modules need fewer, and where a file is compressed, more cost another
+/// decoding of it.
+pub const ELF_NAMES: usize = 256;
+
+/// What is kept of an image that is decoded to be looked at: its section headers and their names, which stand at its end,
+/// shall be in that.
+pub const ELF_KEPT_BYTES: usize = 16 << 10;
+
+/// A message of the kernel's log: PRINTKRB_RECORD_MAX of kernel/printk/printk.c, of which a prefix is taken off.
+pub const KLOG_TEXT_BYTES: usize = 1024;
+
+/// How far the clock of the kernel's log may be behind CLOCK_MONOTONIC: both count from the boot, but do not begin together.
+pub const KLOG_SLACK_US: u64 = 200_000;
+
+/// Symbols looked up together in `/proc/kallsyms`, twice over: most modules need fewer than half of these; others read the list
+/// again.
+pub const KALLSYMS_SLOTS: usize = 1024;

@@ -7,6 +7,8 @@ use core::ffi::CStr;
 use core::fmt;
 
 use crate::decode::{self, DecodeError, Opener, Taker};
+#[cfg(feature = "explain")]
+use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::image::{self, Format};
 use crate::kernel::{CallError, Caller, Kernel, read_small};
@@ -300,7 +302,7 @@ impl Offers {
 }
 
 /// One module to load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
     /// The file, as open(2) takes it.
     pub file: &'a CStr,
@@ -674,6 +676,30 @@ fn with_source<K: Kernel>(
         #[cfg(not(all(feature = "gzip", feature = "xz", feature = "zstd")))]
         _ => Err(Failure::Memory(Errno::ENOSYS)),
     }
+}
+
+/// Has `look` look at the image in `file`, decoded as it is looked at, within the budget.
+#[cfg(feature = "explain")]
+pub fn with_image<K: Kernel>(
+    kernel: &K, budget_bytes: Option<u64>, file: &K::File, look: &mut dyn FnMut(&mut dyn Bytes),
+) -> Result<(), Failure> {
+    let format = read_format(kernel, file)?;
+    if format == Format::Plain {
+        look(&mut FileBytes { kernel, file });
+        return Ok(());
+    }
+    if !decodes(format) {
+        return Err(Failure::Refusal(Refusal::NoDecoder(format, None)));
+    }
+    let request = Request { size_bytes: Some(u64::MAX), ..Request::default() };
+    let offers = Offers::new(budget_bytes);
+    let extent = measure(kernel, &offers, &request, file, format)?;
+    let memory = extent.memory(format, None, budget_bytes);
+    memory.allows(memory.decoder.saturating_add(memory.dictionary)).map_err(Failure::Refusal)?;
+    with_source(kernel, file, format, extent, &mut |source| {
+        look(&mut Decoded::new(source));
+        Ok(())
+    })
 }
 
 /// Memory for what a decoder wants besides its state.

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::Path;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
-use crate::explain::{self, Cause};
+use crate::explain::{self, Case, Exporters};
 use crate::kernel::{Caller, Kernel, read_small};
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
 use crate::lines::{LineError, Lines};
@@ -87,6 +87,9 @@ pub struct Options<'o> {
     /// Hears of the policy as soon as it is known, for the case that the program itself fails.
     pub on_policy: &'o dyn Fn(&OnError),
 }
+
+/// Whether there is an index to name the modules that export a symbol by.
+const EXPLAINS: bool = cfg!(all(feature = "explain", feature = "names"));
 
 /// Memory that [`run`] needs, not all of which is touched.
 pub const RUN_BYTES: usize = LINE_BYTES + CMDLINE_CONFIG_BYTES;
@@ -216,13 +219,15 @@ impl Params<'_> {
 }
 
 /// One module file to load.
-struct Step<'a> {
+struct Step<'a, K: Kernel> {
     folder: &'a Path,
     file: &'a str,
     params: Params<'a>,
     path: Option<LoadPath>,
     size_bytes: Option<u64>,
     times: Times,
+    /// The tree that the file is of, if that is open.
+    tree: Option<&'a Tree<K>>,
     /// Whether its failure is told but is none.
     optional: bool,
     /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
@@ -346,6 +351,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             path: entry.path,
             size_bytes: entry.size_bytes,
             times: entry.times,
+            tree: None,
             optional: entry.optional,
             may_be_live: false,
             may_be_absent: false,
@@ -378,8 +384,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Loads one file, and tells of it.
     #[inline(never)]
-    fn step(&mut self, step: &Step) -> Done {
-        let Step { folder, file, optional, .. } = *step;
+    fn step(&mut self, step: &Step<K>) -> Done {
+        let Step { folder, file, .. } = *step;
         let name = name::of(file);
         let path = match resolve::absolute(folder, file) {
             Ok(path) => path,
@@ -410,7 +416,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             },
         };
         if self.options.dry_run {
-            return self.would_load(name, &request, optional);
+            return self.would_load(step, name, &request);
         }
         if cfg!(feature = "names") && step.may_be_live && is_live(self.kernel, name) {
             self.outcome.present += 1;
@@ -418,14 +424,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return Done::Yes;
         }
         #[cfg(feature = "time")]
-        if self.has_left && self.is_left(name, &request, optional) {
+        if self.has_left && self.is_left(step, name, &request) {
             return Done::Failed;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
         let result = load::load(self.kernel, &mut self.offers, &request);
         #[cfg(feature = "time")]
         let (result, tries) = match result {
-            Err(failure) if step.times != Times::default() => self.again(name, &request, step.times, failure),
+            Err(failure) if step.times != Times::default() => self.again(step, name, &request, start_us, failure),
             result => (result, 1),
         };
         #[cfg(not(feature = "time"))]
@@ -444,6 +450,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                     }
                 }
                 self.tell_memory(name, loaded.user_bytes);
+                #[cfg(feature = "explain")]
+                if !request.params.is_empty() {
+                    self.tell_ignored(name, &request);
+                }
                 self.unlink(request.file);
                 Done::Yes
             }
@@ -465,10 +475,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Err(failure) => {
                 let is_absent = step.may_be_absent && failure == Failure::Open(Errno::ENOENT);
                 if !(cfg!(feature = "names") && is_absent) || self.log.wants(Level::Debug) {
-                    let cause = explain::explain(self.kernel, &path, failure);
-                    #[cfg(feature = "time")]
-                    let cause = cause.after(tries);
-                    self.tell_failure(name, cause, &request, optional);
+                    self.tell_failure(step, name, &request, start_us, failure, tries);
                 }
                 if cfg!(feature = "time") && failure.is_left() {
                     // The call that goes on may read them.
@@ -499,7 +506,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
     }
 
-    fn would_load(&mut self, name: Name, request: &Request, optional: bool) -> Done {
+    fn would_load(&mut self, step: &Step<K>, name: Name, request: &Request) -> Done {
         match load::prepare(self.kernel, &mut self.offers, request) {
             Ok((path, format)) => {
                 self.outcome.loaded += 1;
@@ -507,8 +514,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 Done::Yes
             }
             Err(failure) => {
-                let cause = explain::explain(self.kernel, request.file, failure);
-                self.tell_failure(name, cause, request, optional);
+                self.tell_failure(step, name, request, 0, failure, 1);
                 Done::Failed
             }
         }
@@ -521,10 +527,35 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.log.line(Level::Info, format_args!("{name}: would load by {path}, {format}: {file}{space}{params}"));
     }
 
-    fn tell_failure(&mut self, name: Name, cause: Cause, request: &Request, optional: bool) {
-        let file = shown(request.file);
-        let optional = if optional { " (optional)" } else { "" };
-        self.log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
+    #[inline(never)]
+    fn tell_failure(
+        &mut self, step: &Step<K>, name: Name, request: &Request, since_us: u64, failure: Failure, tries: u32,
+    ) {
+        let optional = if step.optional { " (optional)" } else { "" };
+        let budget_bytes = self.offers.budget_bytes;
+        let (kernel, root, log, file) = (self.kernel, &self.root, &mut *self.log, shown(request.file));
+        let exporters =
+            |symbol: &str, each: &mut dyn FnMut(&str)| names::exporters(kernel, root, step.tree, symbol, each);
+        let exporters: &Exporters = if EXPLAINS { &exporters } else { &explain::no_exporters };
+        let case = Case { file: request.file, failure, since_us, budget_bytes, exporters };
+        explain::explain(kernel, &case, &mut |cause| {
+            if cfg!(feature = "time") && tries > 1 {
+                log.line(Level::Error, format_args!("{name}: {cause}, {tries} tries, {file}{optional}"));
+            } else {
+                log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
+            }
+        });
+    }
+
+    /// Tells of parameters that the module which was loaded with them does not have.
+    #[cfg(feature = "explain")]
+    #[inline(never)]
+    fn tell_ignored(&mut self, name: Name, request: &Request) {
+        let budget_bytes = self.offers.budget_bytes;
+        let (kernel, log, file, params) = (self.kernel, &mut *self.log, shown(request.file), shown(request.params));
+        explain::tell_ignored_params(kernel, request.file, budget_bytes, name, params, &mut |text| {
+            log.line(Level::Error, format_args!("{name}: {text}, {file}"));
+        });
     }
 }
 
@@ -769,7 +800,7 @@ pub(crate) mod tests {
         assert!(lines[2].ends_with(" us, 3 tries") && (150_000..151_000).contains(&us), "{lines:?}");
         let (loaded, tries, lines) = on("@retry=2", &[busy; 9]);
         assert_eq!((loaded, tries), (0, 3), "{lines:?}");
-        assert!(lines[2].ends_with(" loaded or unloaded, 3 tries, /t/a.ko"), "{lines:?}");
+        assert!(lines[2].starts_with("Error a: EBUSY: ") && lines[2].ends_with(", 3 tries, /t/a.ko"), "{lines:?}");
         assert_eq!(on("", &[busy; 2]).1, 1);
         // The waits grow to one second.
         let (_, tries, lines) = on("@retry=60", &[busy; 99]);

@@ -146,6 +146,13 @@ impl<K: Kernel> Source for Gzip<'_, '_, K> {
         }
         Ok(filled)
     }
+
+    #[cfg(feature = "explain")]
+    fn rewind(&mut self) -> Result<(), DecodeError> {
+        self.input.rewind();
+        self.member = Member::Before;
+        Ok(())
+    }
 }
 
 /// The image's length as the end of the file states it, for a file of one member and less than 4 GiB: worth a try.

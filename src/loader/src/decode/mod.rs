@@ -20,6 +20,12 @@ pub trait Source {
     /// every checksum was right; before, bytes may have been handed out that one behind them does not match.
     fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError>;
 
+    /// Goes back to the image's start.
+    #[cfg(feature = "explain")]
+    fn rewind(&mut self) -> Result<(), DecodeError> {
+        Err(DecodeError::Unsupported("it can be read once only"))
+    }
+
     /// Makes sure that the image ends here and that every checksum is right.
     fn finish(&mut self) -> Result<(), DecodeError> {
         match self.read(&mut [0])? {
@@ -70,6 +76,12 @@ impl<K: Kernel> Source for Plain<'_, K> {
         self.offset += filled as u64;
         Ok(filled)
     }
+
+    #[cfg(feature = "explain")]
+    fn rewind(&mut self) -> Result<(), DecodeError> {
+        self.offset = 0;
+        Ok(())
+    }
 }
 
 /// Lets go of what is cached of the file, a part at a time, as reading `len` bytes from `offset` completes it.
@@ -82,7 +94,7 @@ fn forget_behind<K: Kernel>(kernel: &K, file: &K::File, offset: u64, len: usize)
 }
 
 /// Reads from `offset` until `buf` is full or the file ends: the number of bytes.
-fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, DecodeError> {
+pub fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, DecodeError> {
     let mut filled = 0;
     while filled < buf.len() {
         match kernel.read_at(file, &mut buf[filled..], offset + filled as u64).map_err(DecodeError::Read)? {
@@ -154,6 +166,12 @@ impl<'k, K: Kernel> Input<'k, K> {
     /// Reads from `offset` on.
     pub fn from(kernel: &'k K, file: &'k K::File, offset: u64) -> Self {
         Input { kernel, file, offset, buf: [0; READ_BYTES], start: 0, end: 0 }
+    }
+
+    /// Goes back to the start of the file.
+    #[cfg(feature = "explain")]
+    pub fn rewind(&mut self) {
+        (self.offset, self.start, self.end) = (0, 0, 0);
     }
 
     /// What has been read and not consumed; reads on when that is nothing. Empty at the end of the file.

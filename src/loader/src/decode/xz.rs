@@ -70,6 +70,14 @@ impl<K: Kernel> Source for Xz<'_, '_, K> {
         }
         Ok(filled)
     }
+
+    #[cfg(feature = "explain")]
+    fn rewind(&mut self) -> Result<(), DecodeError> {
+        self.input.rewind();
+        self.decoder.reset();
+        self.state = State::Within;
+        Ok(())
+    }
 }
 
 const UNKNOWN_OPTION: DecodeError = DecodeError::Unsupported("an unknown filter or option");

@@ -265,6 +265,13 @@ impl<K: Kernel> Source for Zstd<'_, '_, K> {
         }
         Ok(filled)
     }
+
+    #[cfg(feature = "explain")]
+    fn rewind(&mut self) -> Result<(), DecodeError> {
+        self.input.rewind();
+        self.state = State::Start;
+        Ok(())
+    }
 }
 
 /// Copies in `ring` to `at` the `len` bytes from `offset` back, of which some may be those that it makes.

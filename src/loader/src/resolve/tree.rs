@@ -104,20 +104,38 @@ impl<K: Kernel> Tree<K> {
         Config { files: core::str::from_utf8(files).unwrap_or_default(), cmdline }
     }
 
+    /// The table of [`FILES`], if the tree has it.
+    fn table(&self, at: usize) -> Option<Table<'_>> {
+        self.tables[at].as_ref().map(|File { name, content }| match content {
+            Content::Binary(Some(paged)) => Table::binary(name, paged),
+            Content::Binary(None) => Table::binary(name, &[0; 0]),
+            Content::Text(region) => Table::text(name, region.as_ref().map_or(&[], |region| region.as_ref())),
+        })
+    }
+
+    /// Hands the file of each module that exports `symbol` to `each`, as far as the indexes can be read.
+    #[cfg(feature = "explain")]
+    pub fn exporters(&self, symbol: &str, each: &mut dyn FnMut(&str)) {
+        use crate::limits::INDEX_KEY_BYTES;
+        let (Some(dep), Some(symbols)) = (self.table(0), self.table(2)) else { return };
+        let mut key = heapless::String::<INDEX_KEY_BYTES>::new();
+        if key.push_str("symbol:").and_then(|()| key.push_str(symbol)).is_err() {
+            return;
+        }
+        for name in symbols.matches(&key).unwrap_or_default() {
+            if let Ok(Some(line)) = dep.find(name) {
+                each(super::Plan::of_line(line).target());
+            }
+        }
+    }
+
     /// See [`plan()`]; `cmdline` is that of [`Config`]. With each step comes the configuration that its options are in.
     pub fn plan<'t>(
         &'t self, cmdline: &'t str, blacklists: Blacklists, name: &'t str,
         each: &mut dyn FnMut(Step<'t>, Config<'t>) -> bool,
     ) -> Result<(), PlanError> {
-        let table = |at: usize| {
-            self.tables[at].as_ref().map(|File { name, content }| match content {
-                Content::Binary(Some(paged)) => Table::binary(name, paged),
-                Content::Binary(None) => Table::binary(name, &[0; 0]),
-                Content::Text(region) => Table::text(name, region.as_ref().map_or(&[], |region| region.as_ref())),
-            })
-        };
-        let indexes =
-            Indexes { dep: table(0), alias: table(1), symbols: table(2), builtin: table(3), builtin_alias: table(4) };
+        let [dep, alias, symbols, builtin, builtin_alias] = [0, 1, 2, 3, 4].map(|at| self.table(at));
+        let indexes = Indexes { dep, alias, symbols, builtin, builtin_alias };
         let config = self.config(cmdline);
         plan(indexes, config, blacklists, name, &mut |step| each(step, config))
     }

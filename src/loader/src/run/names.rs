@@ -17,7 +17,7 @@ use crate::report::{Level, Log, shown};
 use crate::resolve::config::{Config, ConfigError, Writer};
 use crate::resolve::plan::{self, Action, Blacklists, PlanError};
 use crate::resolve::tree::CONFIG_FOLDERS;
-use crate::resolve::{self, ResolveError, Tree};
+use crate::resolve::{self, ResolveError, Root, Tree};
 use crate::text::Words;
 use crate::{Path, path_of};
 
@@ -53,6 +53,27 @@ struct Asked<'a> {
 /// What is kept of a name, by FNV-1a: two of the same are one module less on one machine of millions. `-` and `_` are equal.
 fn key(name: &str) -> u32 {
     name.bytes().map(name::fold).fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Hands the file of each module that exports `symbol` to `each`, by the indexes of `tree`, or else of the root.
+#[inline(never)]
+pub(super) fn exporters<K: Kernel>(
+    kernel: &K, root: &Root, tree: Option<&Tree<K>>, symbol: &str, each: &mut dyn FnMut(&str),
+) {
+    #[cfg(feature = "explain")]
+    match tree {
+        Some(tree) => tree.exporters(symbol, each),
+        None => {
+            // What is wrong with the configuration is told by whoever looks up a name.
+            let tree =
+                resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
+            if let Ok(Ok(tree)) = tree {
+                tree.exporters(symbol, each);
+            }
+        }
+    }
+    #[cfg(not(feature = "explain"))]
+    let _ = (kernel, root, tree, symbol, each);
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
@@ -197,6 +218,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 file,
                 params,
                 path: entry.path.filter(|_| step.is_target),
+                tree: Some(tree),
                 size_bytes: entry.size_bytes.filter(|_| step.is_target),
                 times: if step.is_target { entry.times } else { Times::default() },
                 optional,

@@ -1,11 +1,10 @@
 //! What a run does where time matters: further tries, and modules that were left behind.
 
-use super::Run;
-use crate::explain;
+use super::{Run, Step};
+use crate::explain::{self, Case};
 use crate::kernel::{Kernel, read_small};
 use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
 use crate::load::{self, Failure, Loaded, Request};
-use crate::manifest::Times;
 use crate::name::Name;
 use crate::path_of;
 use crate::report::{Level, Log, Time};
@@ -15,12 +14,18 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// manifest's word for it makes an init run twice.
     #[inline(never)]
     pub(super) fn again(
-        &mut self, name: Name, request: &Request, times: Times, mut failure: Failure,
+        &mut self, step: &Step<K>, name: Name, request: &Request, since_us: u64, mut failure: Failure,
     ) -> (Result<Loaded, Failure>, u32) {
         let (mut tries, mut wait_ms) = (1, RETRY_WAIT_MS);
-        while tries <= u32::from(times.retries()) && failure.may_pass() {
-            let (cause, wait) = (explain::explain(self.kernel, request.file, failure), Time(wait_ms));
-            self.tell(Level::Debug, name, &format_args!("try {tries}: {cause}; again in {wait}"));
+        while tries <= u32::from(step.times.retries()) && failure.may_pass() {
+            if self.log.wants(Level::Debug) {
+                let exporters = &explain::no_exporters;
+                let case = Case { file: request.file, failure, since_us, budget_bytes: None, exporters };
+                let (kernel, log, wait) = (self.kernel, &mut *self.log, Time(wait_ms));
+                explain::explain(kernel, &case, &mut |cause| {
+                    log.line(Level::Debug, format_args!("{name}: try {tries}: {cause}; again in {wait}"));
+                });
+            }
             self.pause(wait_ms);
             tries += 1;
             wait_ms = RETRY_LONGEST_WAIT_MS.min(2 * wait_ms);
@@ -47,14 +52,13 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// Whether the kernel is still busy with this module, which was left behind; tells if so. To load it a second time would be to wait
     /// for the first without an end.
     #[inline(never)]
-    pub(super) fn is_left(&mut self, name: Name, request: &Request, optional: bool) -> bool {
+    pub(super) fn is_left(&mut self, step: &Step<K>, name: Name, request: &Request) -> bool {
         let mut buf = [0; 16];
         let state = path_of(format_args!("/sys/module/{name}/initstate"))
             .and_then(|path| read_small(self.kernel, &path, &mut buf).ok());
         let is_left = state == Some(b"coming");
         if is_left {
-            let cause = explain::explain(self.kernel, request.file, Failure::Left);
-            self.tell_failure(name, cause, request, optional);
+            self.tell_failure(step, name, request, 0, Failure::Left, 1);
         }
         is_left
     }
