@@ -138,7 +138,7 @@ fn what_may_pass_is_tried_again() {
 fn processes_without_a_parent_are_reaped() {
     let config = "install late for i in 1 2 3; do true & done; (/init load -q -m /pause; cp /m/modest_params.ko /late.ko) & :\n\
         install stuck mkfifo /f; cat /f & cat /f\n";
-    let manifest = "late @timeout=60s\n/late.ko @retry=20 number=7\nstuck @timeout=1s @optional\n@exec /next\n";
+    let manifest = "late @timeout=60s\n/late.ko @retry=20 number=7\nstuck @timeout=1s @optional\n@wait /none @timeout=1s @optional\n@exec /next\n";
     let scenario = scenario("small", manifest, &["modest_params"]).file("/etc/modprobe.d/a.conf", config);
     // The sleep of this busybox makes a call that this kernel has not.
     let scenario = scenario.file("/pause", "@wait /none @timeout=1s @optional\n");

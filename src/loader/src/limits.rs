@@ -73,8 +73,8 @@ pub const PLAN_DEPTH: usize = 32;
 pub const CONFIG_BYTES: usize = 256 << 10;
 
 /// The longest that a process is waited for once it was killed, in ms: what sleeps and can be ended ends at once, but giving a
-/// module back may wait for all processors (synchronize_rcu), some 10 ms each time. What cannot be ended costs the boot so much more.
-pub const KILL_WAIT_MS: u32 = 250;
+/// module back may wait for all processors (synchronize_rcu), and a busy machine takes its time. What cannot be ended costs the boot so much more.
+pub const KILL_WAIT_MS: u32 = 1000;
 
 /// How often a module may be tried again (`@retry=`): with the waits below for a minute, as long as the kernel waits for firmware.
 pub const RETRIES: u8 = 60;
