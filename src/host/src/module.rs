@@ -7,7 +7,7 @@ use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use modest_loader::elf::Machine;
 use modest_loader::image::Format;
-use modest_loader::name;
+use modest_loader::{name, pin};
 
 use crate::board::Arch;
 use crate::codec::{decode, encode};
@@ -23,6 +23,10 @@ pub struct ModuleFile {
     pub bytes: Vec<u8>,
     /// Length of its image, uncompressed.
     pub image_bytes: u64,
+    /// Digest of its image, as `@sha256=` has it.
+    pub sha256: String,
+    /// The same of the tree's file, before stripping.
+    pub original_sha256: String,
     /// By how much stripping made its image shorter.
     pub saved_bytes: u64,
     /// Why it was not stripped, if it should have been.
@@ -85,6 +89,8 @@ impl ModuleFile {
         Ok(ModuleFile {
             file: format!("{stem}{}", format.ending()),
             image_bytes: image.len() as u64,
+            sha256: sha256(image),
+            original_sha256: sha256(&whole),
             saved_bytes: (whole.len() - image.len()) as u64,
             not_stripped,
             firmware: values("firmware").map(String::from).collect(),
@@ -93,6 +99,11 @@ impl ModuleFile {
             bytes,
         })
     }
+}
+
+/// The digest of an image, as `@sha256=` has it.
+pub(crate) fn sha256(image: &[u8]) -> String {
+    pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a path stays in the folder that it is relative to, as far as the path itself tells: links are the tree's own affair.

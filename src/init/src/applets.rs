@@ -227,7 +227,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request { file, params, path: None, size_bytes: None, flags, measure: false, caller: Caller::Itself };
+    let (path, size_bytes, sha256) = (None, None, None);
+    let request = Request { file, params, path, size_bytes, sha256, flags, measure: false, caller: Caller::Itself };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {

@@ -109,6 +109,8 @@ impl fmt::Display for Cause {
             Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
             #[cfg(feature = "time")]
             Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
+            #[cfg(feature = "pin")]
+            Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),

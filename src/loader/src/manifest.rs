@@ -9,6 +9,7 @@ use core::fmt;
 #[cfg(feature = "time")]
 use crate::limits::RETRIES;
 use crate::load::LoadPath;
+use crate::pin::Pin;
 use crate::text::{self, Words};
 
 /// One line of a manifest.
@@ -80,6 +81,8 @@ pub struct Entry<'a> {
     pub path: Option<LoadPath>,
     /// `@size=`: the image's length in bytes, uncompressed.
     pub size_bytes: Option<u64>,
+    /// `@sha256=`: the image's digest, uncompressed.
+    pub sha256: Option<Pin<'a>>,
     /// `@if=`: only if there is a device with this alias, which may have wildcards.
     pub device: Option<&'a str>,
     /// `@timeout=` and `@retry=`: what it may take.
@@ -151,6 +154,7 @@ impl<'a> Entry<'a> {
             optional: false,
             path: None,
             size_bytes: None,
+            sha256: None,
             device: None,
             times: Times::default(),
             params: "",
@@ -200,6 +204,8 @@ pub enum Expected {
     Limit,
     #[cfg(feature = "time")]
     Retries,
+    #[cfg(feature = "pin")]
+    Digest,
 }
 
 impl Expected {
@@ -215,6 +221,8 @@ impl Expected {
             Expected::Limit => "a limit; expected a time above 0, a number with ms, s or m",
             #[cfg(feature = "time")]
             Expected::Retries => "a number of tries; expected 1 to RETRIES, 60",
+            #[cfg(feature = "pin")]
+            Expected::Digest => "a SHA-256; expected 64 hex digits",
         }
     }
 }
@@ -235,13 +243,10 @@ impl fmt::Display for Problem<'_> {
                 )
             }
             Problem::UnknownAttribute(word) => {
-                let more = match (cfg!(feature = "names"), cfg!(feature = "time")) {
-                    (true, true) => "@if=, @timeout=, @retry=, ",
-                    (true, false) => "@if=, ",
-                    (false, true) => "@timeout=, @retry=, ",
-                    (false, false) => "",
-                };
-                write!(f, "unknown attribute {word}; expected @optional, {more}@size= or @path=")
+                let names = if cfg!(feature = "names") { "@if=, " } else { "" };
+                let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
+                let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
+                write!(f, "unknown attribute {word}; expected @optional, {names}{time}@size={pin} or @path=")
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -389,6 +394,13 @@ impl<'a> Line<'a> {
                     let size = size_bytes(value).ok_or((at, Problem::Not(value, Expected::Size)))?;
                     entry.size_bytes.replace(size).is_some()
                 }
+                #[cfg(feature = "pin")]
+                "@sha256" => {
+                    let value = needed()?;
+                    let value_at = at + attribute.len() + 1;
+                    let not = |digits| (value_at + digits, Problem::Not(value, Expected::Digest));
+                    entry.sha256.replace(Pin::parse(value).map_err(not)?).is_some()
+                }
                 "@if" if cfg!(feature = "names") => entry.device.replace(needed()?).is_some(),
                 "@path" => {
                     let value = needed()?;
@@ -503,6 +515,9 @@ impl fmt::Display for Line<'_> {
                 if let Some(size) = entry.size_bytes {
                     write!(f, " @size={size}")?;
                 }
+                if let Some(pin) = entry.sha256 {
+                    write!(f, " @sha256={pin}")?;
+                }
                 if let Some(device) = entry.device {
                     write!(f, " @if={device}")?;
                 }
@@ -608,6 +623,14 @@ mod tests {
             ("ext4 @retry=61", 6, "61 is not a number of tries"),
             ("ext4 @retry=1 @retry=1", 15, "@retry a second time"),
             ("ext4 @timeout=1s @timeout=1s", 18, "@timeout a second time"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256=", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ä @sha256=0123", 15, "0123 is not a SHA-256; expected 64 hex digits"),
+            #[cfg(not(feature = "pin"))]
+            ("ext4 @sha256=0123", 6, "unknown attribute @sha256=0123; expected "),
             ("@coldplug pci a/b", 15, "a/b is not a bus"),
             ("@wait @timeout=5s", 1, "@wait has no value"),
             ("@wait /a @timeout=5", 10, "5 is not a time"),
@@ -628,6 +651,30 @@ mod tests {
             assert_eq!((error.column, error.problem), (1, Problem::ByteOrderMark));
         }
         assert_eq!(Line::parse(b"ab\xff"), Err(ParseError { column: 3, problem: Problem::NotUtf8 }));
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_digest_has_64_hex_digits() {
+        let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_string();
+        let line = format!("ext4 @sha256={digits} a=1");
+        assert_eq!(entry(&line).sha256.unwrap().to_string(), digits);
+        assert_eq!(Line::Entry(entry(&line)).to_string(), line);
+        // The column of the first character that is wrong, or of what is missing.
+        for (digits, column) in [
+            (digits[..63].to_string(), 14 + 63),
+            (format!("{digits}0"), 14 + 64),
+            (digits.replacen('3', "g", 1), 14 + 3),
+            (digits.replacen('3', "é", 1), 14 + 3),
+            (format!("0x{}", &digits[2..]), 14 + 1),
+        ] {
+            let line = format!("ext4 @sha256={digits} a=1");
+            let e = Line::parse(line.as_bytes()).unwrap_err();
+            assert_eq!((e.column, e.problem), (column, Problem::Not(&digits, Expected::Digest)));
+        }
+        let twice = format!("ext4 @sha256={digits} @sha256={digits}");
+        let e = Line::parse(twice.as_bytes()).unwrap_err();
+        assert_eq!((e.column, e.problem), (14 + 65, Problem::RepeatedAttribute("@sha256")));
     }
 
     #[test]
@@ -669,6 +716,8 @@ mod tests {
         fn what_is_emitted_is_read_back((kind, word, optional, size, path, params) in line_parts()) {
             let params = params.join(" ");
             let absolute = format!("/{word}");
+            #[cfg(feature = "pin")]
+            let digits = format!("{:064x}", size.unwrap_or(7));
             let line = match kind {
                 0 => Line::Root(&absolute),
                 1 => Line::Budget(size.unwrap_or(0)),
@@ -685,6 +734,10 @@ mod tests {
                     optional,
                     path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
                     size_bytes: size,
+                    #[cfg(feature = "pin")]
+                    sha256: optional.then(|| Pin::parse(&digits).unwrap()),
+                    #[cfg(not(feature = "pin"))]
+                    sha256: None,
                     device: optional.then_some("pci:v*"),
                     times: Times::new(size.map(|size| (size as u32).max(1)), path.map_or(0, |i| i as u8 % (RETRIES + 1))),
                     params: &params,

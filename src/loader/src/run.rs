@@ -14,6 +14,7 @@ use crate::load::{self, Failure, LoadPath, Loaded, Offers, Request};
 use crate::manifest::{Entry, Line, OnError, Times};
 use crate::memory;
 use crate::name::{self, Name};
+use crate::pin::Pin;
 use crate::report::{Level, Log, Size, shown};
 use crate::resolve::config::Config;
 use crate::resolve::plan::Module;
@@ -237,6 +238,7 @@ struct Step<'a, K: Kernel> {
     path: Option<LoadPath>,
     size_bytes: Option<u64>,
     times: Times,
+    sha256: Option<Pin<'a>>,
     /// The tree that the file is of, if that is open.
     tree: Option<&'a Tree<K>>,
     /// Whether its failure is told but is none.
@@ -365,6 +367,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             path: entry.path,
             size_bytes: entry.size_bytes,
             times: entry.times,
+            sha256: entry.sha256,
             tree: None,
             optional: entry.optional,
             may_be_live: false,
@@ -432,6 +435,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
             path: step.path,
             size_bytes: step.size_bytes,
+            sha256: step.sha256,
             flags: 0,
             measure: self.log.wants(Level::Info),
             caller: match step.times.timeout_ms() {
@@ -713,10 +717,10 @@ pub(crate) mod tests {
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
-        assert_eq!(
-            lines[0],
-            "Error /m:3:3: unknown attribute @optionl; expected @optional, @if=, @timeout=, @retry=, @size= or @path="
-        );
+        let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
+        let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
+        let expected = format!("@optional, @if=, {time}@size={pin} or @path=");
+        assert_eq!(lines[0], format!("Error /m:3:3: unknown attribute @optionl; expected {expected}"));
         let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (0, 0, 1, true));
         let long = format!("@root /t\n{}\nb\n", "x".repeat(LINE_BYTES));
@@ -747,6 +751,30 @@ pub(crate) mod tests {
                 "Error none: ENOENT: no such file, /t/none.ko (optional)".into()
             ]
         );
+    }
+
+    #[test]
+    #[cfg(all(feature = "names", feature = "pin"))]
+    fn a_digest_is_of_what_the_entry_names_and_the_rest_goes_on() {
+        let (good, bad) = (crate::pin::digest(b"\x7fELF a"), "0".repeat(64));
+        let good: String = good.iter().map(|byte| format!("{byte:02x}")).collect();
+        let manifest =
+            format!("@root /t\na @sha256={good} x=1\nc @sha256={bad}\n/t/a.ko @sha256={bad}\nd @sha256={good}\n");
+        let fake = tree(&manifest)
+            .with_file("/t/a.ko", b"\x7fELF a")
+            .with_file("/t/modules.dep", b"a.ko: b.ko\nb.ko:\nc.ko: b.ko\nd.ko:\n")
+            .with_file("/etc/modprobe.d/d.conf", b"install d insmod /t/b.ko\n")
+            .with_file("/sys/module/b/initstate", b"live\n");
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (1, 2, 3, false));
+        let lines: Vec<_> = lines.iter().filter(|line| !line.starts_with("Debug ")).collect();
+        assert!(lines[0].starts_with("Info a: loaded by "), "{lines:?}");
+        let empty = "Error c: ENOEXEC: the file is empty, /t/c.ko";
+        let says = format!("its SHA-256 is {}..., @sha256= says {}..., /t/a.ko", &good[..16], &bad[..16]);
+        let command = "Error d: @sha256= cannot be checked: install insmod /t/b.ko";
+        assert_eq!(lines[1..], [empty, &format!("Error a: {says}"), command]);
+        assert_eq!(fake.images.take(), [b"\x7fELF a"]);
+        assert!(!fake.calls.take().iter().any(|call| call.starts_with("finit") || call.starts_with("spawn")));
     }
 
     #[test]

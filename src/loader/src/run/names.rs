@@ -263,6 +263,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 tree: Some(tree),
                 size_bytes: entry.size_bytes.filter(|_| step.is_target),
                 times: if step.is_target { entry.times } else { Times::default() },
+                sha256: entry.sha256.filter(|_| step.is_target),
                 optional,
                 may_be_live: !step.is_target || by_device,
                 may_be_absent: by_device || !step.is_required,
@@ -271,6 +272,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Action::Run(_) if is_live(self.kernel, name) => {
                 self.outcome.present += 1;
                 Done::Yes
+            }
+            // It may load anything.
+            Action::Run(command) if entry.sha256.is_some() && step.is_target => {
+                self.tell(Level::Error, name, &format_args!("@sha256= cannot be checked: install {command}"));
+                Done::Failed
             }
             Action::Run(command) => {
                 let timeout_ms = entry.times.timeout_ms().filter(|_| step.is_target);
