@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
-use modest_loader::manifest::{Entry, Line};
+use modest_loader::manifest::{Entry, Line, Times};
 use modest_loader::name::{self, Name};
 use modest_loader::pin::Pin;
 use modest_loader::resolve::config::Config;
@@ -80,6 +80,8 @@ pub struct Step {
     pub optional: bool,
     /// The load path to use.
     pub path: Option<LoadPath>,
+    /// What it may take.
+    pub times: Times,
     /// The digest that the entry has for it.
     pub sha256: Option<String>,
     /// The alias of a device without which nothing needs it.
@@ -130,8 +132,8 @@ impl Plan {
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
-            let (path, sha256) = (entry.path, entry.sha256.map(|pin| pin.to_string()));
-            return self.add(Step { file: module.into(), path, sha256, params: entry.params.into(), ..step });
+            let (path, times, sha256) = (entry.path, entry.times, entry.sha256.map(|pin| pin.to_string()));
+            return self.add(Step { file: module.into(), path, times, sha256, params: entry.params.into(), ..step });
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
@@ -154,7 +156,7 @@ impl Plan {
                 let mut step = Step { file: file.into(), options, ..step.clone() };
                 step.optional |= !planned.is_required;
                 if is_target {
-                    (step.path, step.params) = (entry.path, entry.params.into());
+                    (step.path, step.times, step.params) = (entry.path, entry.times, entry.params.into());
                     step.sha256 = entry.sha256.map(|pin| pin.to_string());
                 }
                 return self.add(step);
@@ -205,6 +207,9 @@ impl Plan {
         }
         old.sha256 = old.sha256.take().or(new.sha256);
         old.path = new.path.or(old.path);
+        if new.times != Times::default() {
+            old.times = new.times;
+        }
         Ok(())
     }
 
@@ -260,14 +265,17 @@ impl Plan {
                 None => (&step.file, None, step.sha256.as_ref()),
             };
             check_length(&root, file)?;
-            let Step { optional, path, ref device, ref options, ref params, .. } = *step;
+            let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
             let sha256 = match sha256 {
                 Some(digest) => Some(Pin::parse(digest).map_err(|_| anyhow!("{digest}: expected a SHA-256"))?),
                 None => None,
             };
-            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, sha256, device, params }))?;
+            emit(
+                &mut text,
+                &Line::Entry(Entry { module: file, optional, path, size_bytes, sha256, device, times, params }),
+            )?;
         }
         Ok(text)
     }
@@ -372,14 +380,15 @@ mod tests {
     #[test]
     fn directives_are_kept_in_place_and_files_come_once() {
         let (plan, text) = resolved(
-            "@root /elsewhere\next4 @optional\n@on-error reboot\n\njbd2.ko @path=mmap a=1\nk/crc.ko\n# comment\n\
-             virtio-pci force=1\n@exec /bin/x",
+            "@root /elsewhere\next4 @optional @timeout=5s\n@on-error reboot\n\njbd2.ko @path=mmap @retry=3 a=1\nk/crc.ko\n\
+             # comment\nvirtio-pci force=1\n@exec /bin/x",
         )
         .unwrap();
         assert_eq!(
             text,
             "# x\n@root /lib/modules/6.1.0\n@budget 524288\n@on-error stop\nk/crc.ko.gz @size=7\n\
-             k/jbd2.ko.gz @path=mmap @size=7 a=1\nk/mbcache.ko.gz @optional @size=7\nk/ext4.ko.gz @optional @size=7\n\
+             k/jbd2.ko.gz @path=mmap @size=7 @retry=3 a=1\nk/mbcache.ko.gz @optional @size=7\n\
+             k/ext4.ko.gz @optional @size=7 @timeout=5000ms\n\
              @on-error reboot\n@exec /bin/x\n"
         );
         let notes: Vec<_> = plan.notes().collect();

@@ -11,7 +11,7 @@ use crate::decode::{self, DecodeError, Opener, Taker};
 use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::image::{self, Format};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{CallError, Caller, Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
@@ -357,8 +357,8 @@ pub struct Request<'a> {
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
     pub measure: bool,
-    /// Whether a child process makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
-    pub in_child: bool,
+    /// Who makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
+    pub caller: Caller,
 }
 
 /// How a module was loaded.
@@ -390,6 +390,60 @@ pub enum Failure {
     Mismatch(pin::Mismatch),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
+    /// The call that loads did not return in its time: it was ended, or is left behind in a process that nothing ends.
+    #[cfg(feature = "time")]
+    TimedOut {
+        /// The time that it had.
+        timeout_ms: u32,
+        /// Whether the call goes on.
+        is_left: bool,
+    },
+    /// The kernel is still busy with the module, which was left behind.
+    #[cfg(feature = "time")]
+    Left,
+}
+
+impl Failure {
+    /// Whether the call goes on. What it reads must stay where it is, in memory that is never given back.
+    pub fn is_left(self) -> bool {
+        match self {
+            #[cfg(feature = "time")]
+            Failure::TimedOut { is_left, .. } => is_left,
+            _ => false,
+        }
+    }
+
+    /// Whether it may pass by itself, so that trying again can help:
+    /// - a file that is not there yet;
+    /// - EBUSY: what the module needs is still being initialised, or a duplicate of it (kernel/module/main.c);
+    /// - EAGAIN, ETIMEDOUT: its init says so;
+    /// - ENODEV, ENXIO, EPROBE_DEFER: its init found no device, or not what that needs. What a driver's probe says does not reach the
+    ///   init, and is tried again by the kernel itself (drivers/base/dd.c), but for `platform_driver_probe`: ENODEV, once and for all;
+    /// - ENOENT: its init found no firmware, or somebody else has yet to load what exports a symbol.
+    ///
+    /// What the kernel finds in the file stays so, as do permission and parameters.
+    #[cfg(feature = "time")]
+    pub fn may_pass(self) -> bool {
+        /// Of `linux/errno.h`: not for user space, but an init may return it.
+        const EPROBE_DEFER: Errno = Errno(517);
+        const PASSING: [Errno; 7] =
+            [Errno::EBUSY, Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ENODEV, Errno::ENXIO, EPROBE_DEFER, Errno::ENOENT];
+        match self {
+            Failure::Open(errno) => errno == Errno::ENOENT,
+            Failure::Kernel(errno) => PASSING.contains(&errno),
+            Failure::TimedOut { is_left, .. } => !is_left,
+            _ => false,
+        }
+    }
+}
+
+/// What a call that read `memory` came to.
+fn having_read<R>(memory: R, result: Result<(), CallError>) -> Result<(), Failure> {
+    let result = result.map_err(Failure::from);
+    if result.is_err_and(Failure::is_left) {
+        core::mem::forget(memory);
+    }
+    result
 }
 
 impl From<DecodeError> for Failure {
@@ -638,12 +692,10 @@ fn attempt<K: Kernel>(
         check(kernel, pin, file, format, extent)?;
     }
     match path {
-        LoadPath::Finit => {
-            kernel.finit_module(file, request.params, request.flags, request.in_child).map_err(Failure::Kernel)
-        }
+        LoadPath::Finit => Ok(kernel.finit_module(file, request.params, request.flags, request.caller)?),
         LoadPath::FinitCompressed => {
             let flags = request.flags | COMPRESSED_FILE;
-            kernel.finit_module(file, request.params, flags, request.in_child).map_err(Failure::Kernel)
+            Ok(kernel.finit_module(file, request.params, flags, request.caller)?)
         }
         _ if cfg!(feature = "explain") && request.flags != 0 => Err(Failure::Refusal(Refusal::Force(format))),
         LoadPath::Mmap => {
@@ -653,7 +705,8 @@ fn attempt<K: Kernel>(
                 return Err(Failure::Kernel(Errno::ENOEXEC));
             }
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
-            kernel.init_module(region.as_ref(), request.params, request.in_child).map_err(Failure::Kernel)
+            let result = kernel.init_module(region.as_ref(), request.params, request.caller);
+            having_read(region, result)
         }
         LoadPath::Stream | LoadPath::Buffer => decoded(kernel, request, file, format, path, extent),
     }
@@ -681,7 +734,9 @@ fn decoded<K: Kernel>(
         _ => with_source(kernel, file, format, extent, take),
     };
     match path {
-        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
+        LoadPath::Stream if cfg!(feature = "stream") => {
+            kernel.stream_module(len_bytes, request.params, request.caller, &mut open)
+        }
         _ => buffer(kernel, request, len_bytes, &mut open),
     }
 }
@@ -693,7 +748,8 @@ fn buffer<K: Kernel>(kernel: &K, request: &Request, len_bytes: usize, open: Open
         n if n == len_bytes => Ok(source.finish()?),
         _ => Err(DecodeError::Length.into()),
     })?;
-    kernel.init_module(image, request.params, request.in_child).map_err(Failure::Kernel)
+    let result = kernel.init_module(image, request.params, request.caller);
+    having_read(region, result)
 }
 
 /// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
@@ -933,8 +989,8 @@ mod tests {
     }
 
     fn request(file: &CStr) -> Request<'_> {
-        let (params, sha256) = (c"a=1", None);
-        Request { file, params, path: None, size_bytes: None, sha256, flags: 0, measure: false, in_child: false }
+        let (params, sha256, caller) = (c"a=1", None, Caller::Itself);
+        Request { file, params, path: None, size_bytes: None, sha256, flags: 0, measure: false, caller }
     }
 
     fn calls(fake: &Fake, file: &CStr) -> (Result<LoadPath, Failure>, Vec<String>) {

@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+#[cfg(feature = "time")]
+use crate::limits::RETRIES;
 use crate::load::LoadPath;
 use crate::pin::Pin;
 use crate::text::{self, Words};
@@ -83,14 +85,80 @@ pub struct Entry<'a> {
     pub sha256: Option<Pin<'a>>,
     /// `@if=`: only if there is a device with this alias, which may have wildcards.
     pub device: Option<&'a str>,
+    /// `@timeout=` and `@retry=`: what it may take.
+    pub times: Times,
     /// Its parameters, as the kernel reads them.
     pub params: &'a str,
+}
+
+/// What a module may take to be loaded. A build without the feature `time` knows of nothing, and keeps nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    #[cfg(feature = "time")]
+    timeout_ms: Option<u32>,
+    #[cfg(feature = "time")]
+    retries: u8,
+}
+
+#[cfg(feature = "time")]
+impl Times {
+    /// Up to so long each time, and after a failure up to so many times more.
+    pub fn new(timeout_ms: Option<u32>, retries: u8) -> Times {
+        Times { timeout_ms, retries }
+    }
+
+    /// `@timeout=`: the longest that the kernel may take, the module's init included.
+    pub fn timeout_ms(self) -> Option<u32> {
+        self.timeout_ms
+    }
+
+    /// `@retry=`: how often it is tried again where that may help.
+    pub fn retries(self) -> u8 {
+        self.retries
+    }
+
+    /// Reads the value of `@timeout=`: whether there was one before.
+    #[inline(never)]
+    fn read_timeout<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
+        let ms = time_ms(value).filter(|ms| *ms > 0).ok_or(Problem::Not(value, Expected::Limit))?;
+        Ok(self.timeout_ms.replace(ms).is_some())
+    }
+
+    /// Reads the value of `@retry=`: likewise.
+    #[inline(never)]
+    fn read_retries<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
+        let retries = text::number(value).and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=RETRIES).contains(n));
+        let retries = retries.ok_or(Problem::Not(value, Expected::Retries))?;
+        Ok(core::mem::replace(&mut self.retries, retries) > 0)
+    }
+}
+
+#[cfg(not(feature = "time"))]
+impl Times {
+    /// None are known.
+    pub fn timeout_ms(self) -> Option<u32> {
+        None
+    }
+
+    /// As often.
+    pub fn retries(self) -> u8 {
+        0
+    }
 }
 
 impl<'a> Entry<'a> {
     /// A module with nothing said about it.
     pub fn new(module: &'a str) -> Self {
-        Entry { module, optional: false, path: None, size_bytes: None, sha256: None, device: None, params: "" }
+        Entry {
+            module,
+            optional: false,
+            path: None,
+            size_bytes: None,
+            sha256: None,
+            device: None,
+            times: Times::default(),
+            params: "",
+        }
     }
 }
 
@@ -132,6 +200,10 @@ pub enum Expected {
     Policy,
     Time,
     Bus,
+    #[cfg(feature = "time")]
+    Limit,
+    #[cfg(feature = "time")]
+    Retries,
     #[cfg(feature = "pin")]
     Digest,
 }
@@ -145,6 +217,10 @@ impl Expected {
             Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
             Expected::Time => "a time; expected a number with ms, s or m",
             Expected::Bus => "a bus; expected a name in /sys/bus or /sys/class",
+            #[cfg(feature = "time")]
+            Expected::Limit => "a limit; expected a time above 0, a number with ms, s or m",
+            #[cfg(feature = "time")]
+            Expected::Retries => "a number of tries; expected 1 to RETRIES, 60",
             #[cfg(feature = "pin")]
             Expected::Digest => "a SHA-256; expected 64 hex digits",
         }
@@ -167,9 +243,10 @@ impl fmt::Display for Problem<'_> {
                 )
             }
             Problem::UnknownAttribute(word) => {
-                let more = if cfg!(feature = "names") { "@if=, " } else { "" };
+                let names = if cfg!(feature = "names") { "@if=, " } else { "" };
+                let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
                 let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
-                write!(f, "unknown attribute {word}; expected @optional, {more}@size={pin} or @path=")
+                write!(f, "unknown attribute {word}; expected @optional, {names}{time}@size={pin} or @path=")
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -330,6 +407,10 @@ impl<'a> Line<'a> {
                     let path = LoadPath::from_name(value).ok_or((at, Problem::Not(value, Expected::LoadPath)))?;
                     entry.path.replace(path).is_some()
                 }
+                #[cfg(feature = "time")]
+                "@timeout" => entry.times.read_timeout(needed()?).map_err(|problem| (at, problem))?,
+                #[cfg(feature = "time")]
+                "@retry" => entry.times.read_retries(needed()?).map_err(|problem| (at, problem))?,
                 _ => return Err((at, Problem::UnknownAttribute(word))),
             };
             if repeated {
@@ -440,6 +521,12 @@ impl fmt::Display for Line<'_> {
                 if let Some(device) = entry.device {
                     write!(f, " @if={device}")?;
                 }
+                if let Some(ms) = entry.times.timeout_ms() {
+                    write!(f, " @timeout={ms}ms")?;
+                }
+                if entry.times.retries() > 0 {
+                    write!(f, " @retry={}", entry.times.retries())?;
+                }
                 if !entry.params.is_empty() {
                     write!(f, " {}", entry.params)?;
                 }
@@ -503,6 +590,8 @@ mod tests {
         assert_eq!(entry("foo @size=3M label=\"two words\" x=\"a @b\"").params, "label=\"two words\" x=\"a @b\"");
         assert_eq!(entry("foo @size=3M").size_bytes, Some(3 << 20));
         assert_eq!(entry("foo @path=mmap").path, Some(LoadPath::Mmap));
+        let times = Times::new(Some(1500), RETRIES);
+        assert_eq!(entry("foo @timeout=1500ms @retry=60 a=1"), Entry { times, params: "a=1", ..Entry::new("foo") });
         assert_eq!(entry("foo a=#1").params, "a=#1");
         assert_eq!(entry("foo @if=usb:v1*d[0-9]* a=1").device, Some("usb:v1*d[0-9]*"));
     }
@@ -528,6 +617,12 @@ mod tests {
             ("ext4 @size=", 6, "@size has no value"),
             ("ext4 @path=fast", 6, "fast is not a load path"),
             ("ext4 @if=", 6, "@if has no value"),
+            ("ext4 @timeout=5", 6, "5 is not a limit; expected a time above 0, a number with ms, s or m"),
+            ("ext4 @timeout=0s", 6, "0s is not a limit"),
+            ("ext4 @retry=0", 6, "0 is not a number of tries; expected 1 to RETRIES, 60"),
+            ("ext4 @retry=61", 6, "61 is not a number of tries"),
+            ("ext4 @retry=1 @retry=1", 15, "@retry a second time"),
+            ("ext4 @timeout=1s @timeout=1s", 18, "@timeout a second time"),
             #[cfg(feature = "pin")]
             ("ext4 @sha256=", 6, "@sha256 has no value"),
             #[cfg(feature = "pin")]
@@ -644,6 +739,7 @@ mod tests {
                     #[cfg(not(feature = "pin"))]
                     sha256: None,
                     device: optional.then_some("pci:v*"),
+                    times: Times::new(size.map(|size| (size as u32).max(1)), path.map_or(0, |i| i as u8 % (RETRIES + 1))),
                     params: &params,
                 }),
             };
