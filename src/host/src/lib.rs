@@ -9,17 +9,23 @@
 //! the command line.
 
 pub mod board;
+pub mod check;
 pub mod codec;
 pub mod depmod;
 pub mod disk;
+pub mod facts;
 pub mod guest;
 pub mod image;
 pub mod include;
+pub mod initramfs;
 pub mod kernel;
+pub mod map;
 pub mod modprobe;
 pub mod module;
+pub mod mutate;
 pub mod plan;
 pub mod strip;
+pub mod symbols;
 
 use std::path::PathBuf;
 
