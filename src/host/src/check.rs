@@ -564,7 +564,14 @@ fn unknown(facts: &Facts, name: &str) -> (String, String) {
         Some(kind) => format!("`{}` ({kind})", parameter.name),
         None => format!("`{}`", parameter.name),
     };
-    let likeness = |parameter: &&Parameter| strsim::jaro_winkler(&parameter.name, name);
+    // As qdepth is in queue_depth.
+    let is_part = |whole: &str| {
+        let mut letters = whole.chars();
+        name.len() >= 3 && name.chars().all(|c| letters.any(|other| other == c))
+    };
+    let likeness = |parameter: &&Parameter| {
+        strsim::jaro_winkler(&parameter.name, name) + if is_part(&parameter.name) { NEAR } else { 0.0 }
+    };
     let near = facts.parameters.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match near.filter(|parameter| likeness(parameter) >= NEAR) {
         Some(near) => {

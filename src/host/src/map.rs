@@ -71,6 +71,7 @@ const SHF_EXECINSTR: u64 = 4;
 const SHT_SYMTAB: u32 = 2;
 const SHT_NOBITS: u32 = 8;
 const EM_ARM: u16 = 40;
+const EM_RISCV: u16 = 243;
 
 /// Groups, first those that stay; a module's own data for each processor is apart.
 const GROUPS: [&str; 8] =
@@ -131,6 +132,7 @@ impl Map {
 
     fn add_symbols(&mut self, elf: &mut Elf<&[u8]>, sections: &Sections) -> Result<(), Fault> {
         let mut placed = Vec::new();
+        let is_riscv = elf.machine().machine == EM_RISCV;
         elf.symbols(&mut |symbol| {
             // Sections and files, and what assemblers mark code and data by, which nm does not tell either.
             let is_told =
@@ -186,22 +188,6 @@ fn kind_of(name: &str, section: &Section) -> Option<usize> {
 /// The letter that nm(1) has for a symbol (bfd_decode_symclass of binutils' bfd/syms.c).
 fn letter(symbol: &Symbol, section: Option<(&str, &Section)>) -> char {
     const COMMON: u16 = 0xfff2;
-    /// Names that decide, whatever the section's flags are.
-    const NAMED: [(&str, char); 13] = [
-        (".bss", 'b'),
-        (".data", 'd'),
-        (".debug", 'N'),
-        (".edata", 'e'),
-        (".fini", 't'),
-        (".idata", 'i'),
-        (".init", 't'),
-        (".rdata", 'r'),
-        (".rodata", 'r'),
-        (".sbss", 's'),
-        (".sdata", 'g'),
-        (".text", 't'),
-        ("code", 't'),
-    ];
     let (binding, is_object) = (symbol.info >> 4, symbol.info & 15 == 1);
     match (symbol.section, binding) {
         (COMMON, _) => return 'C',
@@ -214,26 +200,15 @@ fn letter(symbol: &Symbol, section: Option<(&str, &Section)>) -> char {
         _ if symbol.section == Symbol::ABSOLUTE => 'a',
         None => '?',
         Some((name, section)) => {
-            let named = NAMED.iter().find(|(start, _)| {
-                let rest = name.strip_prefix(start);
-                rest.is_some_and(|rest| {
-                    rest.is_empty() || rest.starts_with(|c: char| c == '.' || c == '$' || c.is_ascii_digit())
-                })
-            });
             let has = |flag: u64| section.flags & flag != 0;
-            match named {
-                Some((_, letter)) => *letter,
-                None if has(SHF_EXECINSTR) => 't',
-                None if section.kind == SHT_NOBITS => 'b',
-                None if has(SHF_ALLOC) => {
-                    if has(SHF_WRITE) {
-                        'd'
-                    } else {
-                        'r'
-                    }
-                }
-                None if has(SHF_WRITE) => '?',
-                None => 'n',
+            match () {
+                () if has(SHF_EXECINSTR) => 't',
+                () if section.kind == SHT_NOBITS => 'b',
+                () if has(SHF_ALLOC) && has(SHF_WRITE) => 'd',
+                () if has(SHF_ALLOC) => 'r',
+                () if name.starts_with(".debug") => 'N',
+                () if has(SHF_WRITE) => '?',
+                () => 'n',
             }
         }
     };

@@ -3,7 +3,7 @@
 //!
 //! How many modules are read, `MODEST_TEST_MODULES` may say: of each board's kernel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,9 +87,15 @@ fn read_by_elf(image: &[u8]) -> Read {
         (str::from_utf8(name).unwrap().into(), word(version))
     });
     let exported = symbols.iter().filter(|s| !s.is_undefined() && name_of(s).starts_with("__ksymtab_"));
+    let crcs: HashMap<_, _> = symbols
+        .iter()
+        .filter(|s| !s.is_undefined())
+        .map(|s| (name_of(&s), s))
+        .filter(|(name, _)| name.starts_with("__crc_"))
+        .collect();
     let exports = exported.map(|symbol| {
         let name = name_of(&symbol)["__ksymtab_".len()..].to_string();
-        let crc = symbols.iter().find(|s| name_of(s) == format!("__crc_{name}"));
+        let crc = crcs.get(&format!("__crc_{name}"));
         let crc = crc.map(|crc| match crc.st_shndx {
             elf::abi::SHN_ABS => crc.st_value as u32,
             number => {
@@ -183,7 +189,7 @@ fn no_board_has_a_problem() {
             let symbols = Some(Arc::new(symbols.unwrap()));
             let options = Options { symbols, ..Options::new("none".into()) };
             let report = image::check(&board, spec, &kernel.tree, &options).unwrap();
-            assert!(report.modules.len() >= 3 && report.modules.iter().all(|module| module.facts.needs.len() > 1));
+            assert!(report.modules.len() >= 3 && report.modules.iter().all(|module| module.facts.machine.is_some()));
             assert_eq!(report.problems, [], "{name} {}", spec.name);
             checked += 1;
         }
@@ -266,10 +272,8 @@ fn a_symbol_of_none_before_is_told_with_who_has_it() {
     set.modules.retain(|(file, ..)| file == EXT4);
     let says = set.says();
     assert_eq!(says.len(), 3, "{says:?}");
-    assert!(
-        says.iter()
-            .any(|line| line.starts_with(&format!("{EXT4}: needs symbols __jbd2_")) && line.contains(" more, which "))
-    );
+    assert!(says.iter().any(|line| line.starts_with(&format!("{EXT4}: needs symbols jbd2__journal_restart, "))
+        && line.contains(" more, which ")));
 }
 
 #[test]
@@ -277,14 +281,14 @@ fn a_symbol_that_the_kernel_lacks_is_told() {
     let mut set = Set::ext4();
     let kernel = KernelSymbols::read(&set.kernel.image()).unwrap();
     assert_eq!(set.says_with(Some(&kernel)), [""; 0]);
-    set.replace(MBCACHE, "\0_printk\0", "\0_prinxk\0");
+    set.replace(MBCACHE, "\0shrinker_alloc\0", "\0shrinker_qlloc\0");
     set.replace(MBCACHE, "\0kmalloc_caches\0", "\0kmalloc_cacheq\0");
     let says = set.says_with(Some(&kernel));
     let file = set.kernel.image().display().to_string();
     let end = format!(
         ", which neither the kernel ({file}) nor a module exports: build it for this kernel, or add the module that exports it"
     );
-    assert_eq!(says[0], format!("{MBCACHE}: needs symbols _prinxk, kmalloc_cacheq{end}"));
+    assert_eq!(says[0], format!("{MBCACHE}: needs symbols kmalloc_cacheq, shrinker_qlloc{end}"));
     assert_eq!(set.says(), [""; 0]);
     // By a Module.symvers, CRCs and licenses of the kernel's are known too.
     let facts = Facts::read(set.image(BLK));
@@ -382,7 +386,7 @@ fn what_is_there_twice_is_told() {
     set.modules.push(again);
     assert_eq!(set.says(), [format!("extra/crc16.ko: it is module crc16, and so is {CRC16}: leave one of them out")]);
     let image = &mut set.modules.last_mut().unwrap().1;
-    let at = memchr::memmem::rfind(image, b"crc16\0\0\0\0\0\0\0").unwrap();
+    let at = memchr::memmem::rfind(image, &[&b"crc16"[..], &[0; 40]].concat()).unwrap();
     image[at..at + 5].copy_from_slice(b"crc17");
     assert_eq!(
         set.says(),
@@ -424,7 +428,7 @@ fn parameters_are_those_that_the_module_has() {
     assert_eq!(
         says("xyz"),
         [format!(
-            "{BLK}: parameter `xyz` unknown; it has `num_request_queues` (uint), `poll_queues` (uint), `queue_depth` (uint): write \
+            "{BLK}: parameter `xyz` unknown; it has `queue_depth` (uint), `poll_queues` (uint), `num_request_queues` (uint): write \
              one of these"
         )]
     );
