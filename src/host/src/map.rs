@@ -135,8 +135,8 @@ impl Map {
         let is_riscv = elf.machine().machine == EM_RISCV;
         elf.symbols(&mut |symbol| {
             // Sections and files, and what assemblers mark code and data by, which nm does not tell either.
-            let is_told =
-                !symbol.name.is_empty() && !matches!(symbol.info & 15, 3 | 4) && !symbol.name.starts_with('$');
+            let is_label = symbol.name.starts_with('$') || is_riscv && symbol.name.starts_with(".L");
+            let is_told = !symbol.name.is_empty() && !matches!(symbol.info & 15, 3 | 4) && !is_label;
             if !is_told {
                 return;
             }

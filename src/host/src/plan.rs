@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
-use modest_loader::manifest::{Entry, Line};
+use modest_loader::manifest::{Entry, Line, Times};
 use modest_loader::name::{self, Name};
 use modest_loader::resolve::config::Config;
 use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
@@ -16,7 +16,7 @@ use crate::board::{Board, KernelSpec};
 use crate::did_you_mean;
 use crate::kernel::Tree;
 use crate::modprobe::Database;
-use crate::module::ModuleFile;
+use crate::module::{ModuleFile, is_below};
 
 /// What is to be loaded, unresolved: the lines of a manifest, each with the place that it comes from.
 #[derive(Clone, Debug)]
@@ -79,6 +79,8 @@ pub struct Step {
     pub optional: bool,
     /// The load path to use.
     pub path: Option<LoadPath>,
+    /// What it may take.
+    pub times: Times,
     /// The alias of a device without which nothing needs it.
     pub device: Option<String>,
     /// Its parameters in modprobe.d.
@@ -121,12 +123,14 @@ impl Plan {
         let device = entry.device.map(String::from);
         let step = Step { optional: entry.optional, device, ..Step::default() };
         if module.contains('/') {
+            ensure!(is_below(module), "{module} leads out of {in_tree}; expected a path below that");
             if !tree.dir.join(module).is_file() {
                 let known = tree.indexed("modules.dep");
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
-            return self.add(Step { file: module.into(), path: entry.path, params: entry.params.into(), ..step });
+            let (path, times) = (entry.path, entry.times);
+            return self.add(Step { file: module.into(), path, times, params: entry.params.into(), ..step });
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
@@ -149,7 +153,7 @@ impl Plan {
                 let mut step = Step { file: file.into(), options, ..step.clone() };
                 step.optional |= !planned.is_required;
                 if is_target {
-                    (step.path, step.params) = (entry.path, entry.params.into());
+                    (step.path, step.times, step.params) = (entry.path, entry.times, entry.params.into());
                 }
                 return self.add(step);
             }
@@ -173,6 +177,7 @@ impl Plan {
 
     /// Adds a file; one that is there already stays where it is, and becomes what both ask for.
     fn add(&mut self, new: Step) -> Result<()> {
+        ensure!(is_below(&new.file), "{} in modules.dep is not below its tree", new.file);
         let mut steps =
             self.rows.iter_mut().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None });
         let Some(old) = steps.find(|step| step.file == new.file) else {
@@ -193,6 +198,9 @@ impl Plan {
             old.options = new.options;
         }
         old.path = new.path.or(old.path);
+        if new.times != Times::default() {
+            old.times = new.times;
+        }
         Ok(())
     }
 
@@ -242,10 +250,10 @@ impl Plan {
             }
             .context("as many files as steps")?;
             check_length(&root, file)?;
-            let Step { optional, path, ref device, ref options, ref params, .. } = *step;
+            let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
-            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, params }))?;
+            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, times, params }))?;
         }
         Ok(text)
     }
@@ -338,14 +346,15 @@ mod tests {
     #[test]
     fn directives_are_kept_in_place_and_files_come_once() {
         let (plan, text) = resolved(
-            "@root /elsewhere\next4 @optional\n@on-error reboot\n\njbd2.ko @path=mmap a=1\nk/crc.ko\n# comment\n\
-             virtio-pci force=1\n@exec /bin/x",
+            "@root /elsewhere\next4 @optional @timeout=5s\n@on-error reboot\n\njbd2.ko @path=mmap @retry=3 a=1\nk/crc.ko\n\
+             # comment\nvirtio-pci force=1\n@exec /bin/x",
         )
         .unwrap();
         assert_eq!(
             text,
             "# x\n@root /lib/modules/6.1.0\n@budget 524288\n@on-error stop\nk/crc.ko.gz @size=7\n\
-             k/jbd2.ko.gz @path=mmap @size=7 a=1\nk/mbcache.ko.gz @optional @size=7\nk/ext4.ko.gz @optional @size=7\n\
+             k/jbd2.ko.gz @path=mmap @size=7 @retry=3 a=1\nk/mbcache.ko.gz @optional @size=7\n\
+             k/ext4.ko.gz @optional @size=7 @timeout=5000ms\n\
              @on-error reboot\n@exec /bin/x\n"
         );
         let notes: Vec<_> = plan.notes().collect();
@@ -390,6 +399,7 @@ mod tests {
             ("virtio_blok", "did you mean virtio_blk or virtio_pci?"),
             ("k/ext5.ko", "did you mean k/ext4.ko"),
             ("/k/ext4.ko", "m:1: /k/ext4.ko is not in /lib/modules/6.1.0/"),
+            ("k/../../ext4.ko", "k/../../ext4.ko leads out of /lib/modules/6.1.0/"),
             ("ext4 @optionl", "m:1:6: unknown attribute @optionl"),
             ("crc a=1\ncrc a=2", "m:2: crc is listed twice, with parameters \"a=1\" and \"a=2\""),
         ] {

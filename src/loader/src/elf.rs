@@ -24,6 +24,16 @@ pub trait Bytes {
     fn read_at(&mut self, buf: &mut [u8], at: u64) -> Result<usize, DecodeError>;
 }
 
+impl<B: Bytes + ?Sized> Bytes for &mut B {
+    fn len_bytes(&mut self) -> Result<u64, DecodeError> {
+        (**self).len_bytes()
+    }
+
+    fn read_at(&mut self, buf: &mut [u8], at: u64) -> Result<usize, DecodeError> {
+        (**self).read_at(buf, at)
+    }
+}
+
 impl Bytes for &[u8] {
     fn len_bytes(&mut self) -> Result<u64, DecodeError> {
         Ok(self.len() as u64)

@@ -1,4 +1,5 @@
-//! From a failure to its cause: errno, and what the file itself shows. Runs only after a failure.
+//! From a failure to its cause: errno, what the file itself shows, and with the feature `explain` what the kernel's log, its
+//! symbols and its policies say. Runs only after a failure.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -9,16 +10,55 @@ use crate::errno::{Errno, meaning};
 use crate::image::{self, Format};
 use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
+#[cfg(feature = "time")]
+use crate::report::Time;
+
+#[cfg(feature = "explain")]
+mod further;
+#[cfg(feature = "explain")]
+pub use further::tell_ignored_params;
+
+/// A failure, and what is known of the load that failed.
+#[allow(missing_debug_implementations)]
+pub struct Case<'a> {
+    /// The module's file.
+    pub file: &'a CStr,
+    /// What came of loading it.
+    pub failure: Failure,
+    /// When that began, in µs of monotonic time; 0 where nobody looked.
+    pub since_us: u64,
+    /// Ceiling on the memory to explain it in, in bytes.
+    pub budget_bytes: Option<u64>,
+    /// Hands the files of modules that export a symbol to a visitor, as far as there is an index of them.
+    pub exporters: &'a Exporters<'a>,
+}
+
+/// See [`Case::exporters`].
+pub type Exporters<'e> = dyn Fn(&str, &mut dyn FnMut(&str)) + 'e;
+
+/// Knows of no module that exports something.
+pub fn no_exporters(_: &str, _: &mut dyn FnMut(&str)) {}
 
 /// Why a module is not loaded, as one clause for people: `ENOEXEC: built for …`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cause {
+struct Cause {
     failure: Failure,
     fault: Option<Fault>,
 }
 
-/// Finds the cause of `failure` of the module in `file`.
-pub fn explain<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
+/// Finds the cause of a failure, and tells it as one clause for people: `ENOEXEC: built for …`.
+// The smallest builds know more of whom they tell if it is one function with that.
+#[cfg_attr(not(feature = "explain"), inline(always))]
+pub fn explain<K: Kernel>(kernel: &K, case: &Case, tell: &mut dyn FnMut(&dyn fmt::Display)) {
+    #[cfg(feature = "explain")]
+    if let Failure::Kernel(errno) = case.failure {
+        return further::explain(kernel, case, errno, tell);
+    }
+    tell(&cause(kernel, case.file, case.failure));
+}
+
+/// The cause as far as the file shows it.
+fn cause<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
     // What refuses a file for its content answers with one of these; for a compressed file the headers are out of sight.
     let content =
         matches!(failure, Failure::Kernel(Errno::ENOEXEC | Errno::EINVAL) | Failure::Read(_) | Failure::Decode(_));
@@ -41,9 +81,19 @@ fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
     }
 }
 
+#[cfg(feature = "explain")]
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause { failure: *self, fault: None }.fmt(f)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {
+            Failure::Open(Errno::EXDEV) if cfg!(feature = "names") => {
+                (Errno::EXDEV, "it is outside of the @root, or a link leads there, and @confine forbids it")
+            }
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
             Failure::Memory(errno) => (errno, "not enough memory"),
@@ -55,12 +105,30 @@ impl fmt::Display for Cause {
                 };
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
+            #[cfg(feature = "time")]
+            Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
+            #[cfg(feature = "time")]
+            Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),
             None => write!(f, "{errno}: {meaning}"),
         }
     }
+}
+
+#[cfg(feature = "time")]
+fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
+    let time = Time(timeout_ms);
+    let left = match is_left {
+        true => "left behind, as nothing ends it: until a restart the module can be neither used nor loaded again",
+        false => "it was ended",
+    };
+    write!(
+        f,
+        "{ETIMEDOUT}: its init has not returned within {time}; {left}. Give it more @timeout=, or leave it out",
+        ETIMEDOUT = Errno::ETIMEDOUT
+    )
 }
 
 /// What an errno of open(2) means for a module file.
@@ -116,12 +184,22 @@ mod tests {
     #[test]
     fn the_file_speaks_before_the_errno() {
         let fake = Fake::default().with_file("/e.ko", b"").with_file("/m.ko.gz", b"\x1f\x8b");
-        let text = |file, failure| explain(&fake, file, failure).to_string();
+        let text = |file, failure| {
+            let mut text = String::new();
+            let case = Case { file, failure, since_us: 0, budget_bytes: None, exporters: &no_exporters };
+            explain(&fake, &case, &mut |cause| text = cause.to_string());
+            text
+        };
         assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::EINVAL)), "EINVAL: the file is empty");
         assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::ENODEV)), "ENODEV: its init found no device that it is for");
         assert_eq!(text(c"/none", Failure::Open(Errno::ENOENT)), "ENOENT: no such file");
         let decode = Failure::Decode(DecodeError::Truncated);
         assert_eq!(text(c"/m.ko.gz", decode), "the compressed file ends too early");
-        assert!(text(c"/m.ko.gz", Failure::Kernel(Errno::EINVAL)).starts_with("EINVAL: the kernel refuses it"));
+        let of_kernel = if cfg!(all(feature = "explain", feature = "gzip")) {
+            "EINVAL: the compressed file ends too early"
+        } else {
+            "EINVAL: the kernel refuses it"
+        };
+        assert!(text(c"/m.ko.gz", Failure::Kernel(Errno::EINVAL)).starts_with(of_kernel));
     }
 }

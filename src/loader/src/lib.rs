@@ -12,6 +12,8 @@
 
 use core::fmt;
 
+#[cfg(feature = "explain")]
+pub mod check;
 pub mod cmdline;
 pub mod decode;
 pub mod devices;
@@ -19,7 +21,11 @@ pub mod elf;
 pub mod errno;
 pub mod explain;
 pub mod image;
+#[cfg(feature = "explain")]
+pub mod kallsyms;
 pub mod kernel;
+#[cfg(feature = "explain")]
+pub mod klog;
 pub mod limits;
 pub mod lines;
 pub mod load;

@@ -72,6 +72,19 @@ pub const PLAN_DEPTH: usize = 32;
 /// only as far as it is filled.
 pub const CONFIG_BYTES: usize = 256 << 10;
 
+/// The longest that a process is waited for once it was killed, in ms: what sleeps and can be ended ends at once, but giving a
+/// module back may wait for all processors (synchronize_rcu), and a busy machine takes its time. What cannot be ended costs the boot so much more.
+pub const KILL_WAIT_MS: u32 = 1000;
+
+/// How often a module may be tried again (`@retry=`): with the waits below for a minute, as long as the kernel waits for firmware.
+pub const RETRIES: u8 = 60;
+
+/// The wait before the first further try, in ms, which each further one doubles: devices that were just powered take some 10 ms.
+pub const RETRY_WAIT_MS: u32 = 50;
+
+/// The longest wait between two tries, in ms: what takes longer to come is not missed for longer than this.
+pub const RETRY_LONGEST_WAIT_MS: u32 = 1000;
+
 /// A file's name in a folder: NAME_MAX.
 pub const FILE_NAME_BYTES: usize = 255;
 
@@ -101,3 +114,13 @@ pub const ELF_NAMES: usize = 256;
 /// What is kept of an image that is decoded to be looked at: its section headers and their names, which stand at its end,
 /// shall be in that.
 pub const ELF_KEPT_BYTES: usize = 16 << 10;
+
+/// A message of the kernel's log: PRINTKRB_RECORD_MAX of kernel/printk/printk.c, of which a prefix is taken off.
+pub const KLOG_TEXT_BYTES: usize = 1024;
+
+/// How far the clock of the kernel's log may be behind CLOCK_MONOTONIC: both count from the boot, but do not begin together.
+pub const KLOG_SLACK_US: u64 = 200_000;
+
+/// Symbols looked up together in `/proc/kallsyms`, twice over: most modules need fewer than half of these; others read the list
+/// again.
+pub const KALLSYMS_SLOTS: usize = 1024;

@@ -7,9 +7,11 @@ use core::ffi::CStr;
 use core::fmt;
 
 use crate::decode::{self, DecodeError, Opener, Taker};
+#[cfg(feature = "explain")]
+use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::image::{self, Format};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{CallError, Caller, Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
@@ -156,6 +158,8 @@ pub enum Refusal {
     OverBudget(u64, u64),
     /// Over the machine's free memory: needs, has.
     OverMemory(u64, u64),
+    /// Only finit_module takes flags, and it cannot take the file.
+    Force(Format),
     /// The file's dictionary, or window, is over what is allowed without a budget.
     Dictionary(u64),
 }
@@ -179,6 +183,12 @@ impl fmt::Display for Refusal {
                 let has_it = if of_budget { "@budget allows" } else { "the machine has" };
                 write!(f, "needs {} KiB of memory, and {has_it} {}", needs.div_ceil(1024), has / 1024)
             }
+            Refusal::Force(_) if !cfg!(feature = "explain") => Ok(()),
+            Refusal::Force(format) => write!(
+                f,
+                "to be forced, which only finit_module can, and that takes no file that is {} on this kernel: decompress it",
+                format.name()
+            ),
             Refusal::Dictionary(needs) => write!(
                 f,
                 "its dictionary of {} KiB is over DICTIONARY_BYTES, {}; a larger @budget would allow it",
@@ -300,7 +310,7 @@ impl Offers {
 }
 
 /// One module to load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
     /// The file, as open(2) takes it.
     pub file: &'a CStr,
@@ -314,8 +324,8 @@ pub struct Request<'a> {
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
     pub measure: bool,
-    /// Whether a child process makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
-    pub in_child: bool,
+    /// Who makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
+    pub caller: Caller,
 }
 
 /// How a module was loaded.
@@ -344,6 +354,60 @@ pub enum Failure {
     Refusal(Refusal),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
+    /// The call that loads did not return in its time: it was ended, or is left behind in a process that nothing ends.
+    #[cfg(feature = "time")]
+    TimedOut {
+        /// The time that it had.
+        timeout_ms: u32,
+        /// Whether the call goes on.
+        is_left: bool,
+    },
+    /// The kernel is still busy with the module, which was left behind.
+    #[cfg(feature = "time")]
+    Left,
+}
+
+impl Failure {
+    /// Whether the call goes on. What it reads must stay where it is, in memory that is never given back.
+    pub fn is_left(self) -> bool {
+        match self {
+            #[cfg(feature = "time")]
+            Failure::TimedOut { is_left, .. } => is_left,
+            _ => false,
+        }
+    }
+
+    /// Whether it may pass by itself, so that trying again can help:
+    /// - a file that is not there yet;
+    /// - EBUSY: what the module needs is still being initialised, or a duplicate of it (kernel/module/main.c);
+    /// - EAGAIN, ETIMEDOUT: its init says so;
+    /// - ENODEV, ENXIO, EPROBE_DEFER: its init found no device, or not what that needs. What a driver's probe says does not reach the
+    ///   init, and is tried again by the kernel itself (drivers/base/dd.c), but for `platform_driver_probe`: ENODEV, once and for all;
+    /// - ENOENT: its init found no firmware, or somebody else has yet to load what exports a symbol.
+    ///
+    /// What the kernel finds in the file stays so, as do permission and parameters.
+    #[cfg(feature = "time")]
+    pub fn may_pass(self) -> bool {
+        /// Of `linux/errno.h`: not for user space, but an init may return it.
+        const EPROBE_DEFER: Errno = Errno(517);
+        const PASSING: [Errno; 7] =
+            [Errno::EBUSY, Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ENODEV, Errno::ENXIO, EPROBE_DEFER, Errno::ENOENT];
+        match self {
+            Failure::Open(errno) => errno == Errno::ENOENT,
+            Failure::Kernel(errno) => PASSING.contains(&errno),
+            Failure::TimedOut { is_left, .. } => !is_left,
+            _ => false,
+        }
+    }
+}
+
+/// What a call that read `memory` came to.
+fn having_read<R>(memory: R, result: Result<(), CallError>) -> Result<(), Failure> {
+    let result = result.map_err(Failure::from);
+    if result.is_err_and(Failure::is_left) {
+        core::mem::forget(memory);
+    }
+    result
 }
 
 impl From<DecodeError> for Failure {
@@ -354,6 +418,12 @@ impl From<DecodeError> for Failure {
         }
     }
 }
+
+/// `MODULE_INIT_IGNORE_MODVERSIONS` of `linux/module.h`: the CRCs of symbols are not compared.
+pub const IGNORE_MODVERSIONS: u32 = 1;
+
+/// `MODULE_INIT_IGNORE_VERMAGIC`: what it was built for does not matter.
+pub const IGNORE_VERMAGIC: u32 = 2;
 
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
 const COMPRESSED_FILE: u32 = 4;
@@ -368,6 +438,13 @@ pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) ->
 /// Loads the module of `request`.
 pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<Loaded, Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
+    load_file(kernel, offers, request, file)
+}
+
+/// As [`load`], of a file that is open already.
+pub fn load_file<K: Kernel>(
+    kernel: &K, offers: &mut Offers, request: &Request, file: K::File,
+) -> Result<Loaded, Failure> {
     let name = name::basename(request.file.to_str().unwrap_or_default());
     // The magic decides; the name only says whether to look before the first call or after its refusal.
     let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
@@ -552,13 +629,12 @@ fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
     match path {
-        LoadPath::Finit => {
-            kernel.finit_module(file, request.params, request.flags, request.in_child).map_err(Failure::Kernel)
-        }
+        LoadPath::Finit => Ok(kernel.finit_module(file, request.params, request.flags, request.caller)?),
         LoadPath::FinitCompressed => {
             let flags = request.flags | COMPRESSED_FILE;
-            kernel.finit_module(file, request.params, flags, request.in_child).map_err(Failure::Kernel)
+            Ok(kernel.finit_module(file, request.params, flags, request.caller)?)
         }
+        _ if cfg!(feature = "explain") && request.flags != 0 => Err(Failure::Refusal(Refusal::Force(format))),
         LoadPath::Mmap => {
             let len_bytes = kernel.stat(file).map_err(Failure::Read)?.size_bytes;
             // mmap refuses a length of 0 as it does nonsense; the kernel's word for an empty image is ENOEXEC.
@@ -566,7 +642,8 @@ fn attempt<K: Kernel>(
                 return Err(Failure::Kernel(Errno::ENOEXEC));
             }
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
-            kernel.init_module(region.as_ref(), request.params, request.in_child).map_err(Failure::Kernel)
+            let result = kernel.init_module(region.as_ref(), request.params, request.caller);
+            having_read(region, result)
         }
         LoadPath::Stream | LoadPath::Buffer => decoded(kernel, request, file, format, path, extent),
     }
@@ -582,7 +659,9 @@ fn decoded<K: Kernel>(
     }
     let mut open = |take: Taker<'_>| with_source(kernel, file, format, extent, take);
     match path {
-        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
+        LoadPath::Stream if cfg!(feature = "stream") => {
+            kernel.stream_module(len_bytes, request.params, request.caller, &mut open)
+        }
         _ => buffer(kernel, request, len_bytes, &mut open),
     }
 }
@@ -594,7 +673,8 @@ fn buffer<K: Kernel>(kernel: &K, request: &Request, len_bytes: usize, open: Open
         n if n == len_bytes => Ok(source.finish()?),
         _ => Err(DecodeError::Length.into()),
     })?;
-    kernel.init_module(image, request.params, request.in_child).map_err(Failure::Kernel)
+    let result = kernel.init_module(image, request.params, request.caller);
+    having_read(region, result)
 }
 
 /// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
@@ -618,6 +698,30 @@ fn with_source<K: Kernel>(
         #[cfg(not(all(feature = "gzip", feature = "xz", feature = "zstd")))]
         _ => Err(Failure::Memory(Errno::ENOSYS)),
     }
+}
+
+/// Has `look` look at the image in `file`, decoded as it is looked at, within the budget.
+#[cfg(feature = "explain")]
+pub fn with_image<K: Kernel>(
+    kernel: &K, budget_bytes: Option<u64>, file: &K::File, look: &mut dyn FnMut(&mut dyn Bytes),
+) -> Result<(), Failure> {
+    let format = read_format(kernel, file)?;
+    if format == Format::Plain {
+        look(&mut FileBytes { kernel, file });
+        return Ok(());
+    }
+    if !decodes(format) {
+        return Err(Failure::Refusal(Refusal::NoDecoder(format, None)));
+    }
+    let request = Request { size_bytes: Some(u64::MAX), ..Request::default() };
+    let offers = Offers::new(budget_bytes);
+    let extent = measure(kernel, &offers, &request, file, format)?;
+    let memory = extent.memory(format, None, budget_bytes);
+    memory.allows(memory.decoder.saturating_add(memory.dictionary)).map_err(Failure::Refusal)?;
+    with_source(kernel, file, format, extent, &mut |source| {
+        look(&mut Decoded::new(source));
+        Ok(())
+    })
 }
 
 /// Memory for what a decoder wants besides its state.
@@ -797,7 +901,7 @@ mod tests {
     }
 
     fn request(file: &CStr) -> Request<'_> {
-        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false, in_child: false }
+        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false, caller: Caller::Itself }
     }
 
     fn calls(fake: &Fake, file: &CStr) -> (Result<LoadPath, Failure>, Vec<String>) {

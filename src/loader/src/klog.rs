@@ -1,0 +1,219 @@
+//! What the kernel's log says of a load that failed (Documentation/ABI/testing/dev-kmsg): the messages of kernel/module/*.c,
+//! kernel/params.c and drivers/base/firmware_loader/main.c, read back from `/dev/kmsg`.
+
+use crate::errno::Errno;
+use crate::kernel::Kernel;
+use crate::limits::{KLOG_SLACK_US, KLOG_TEXT_BYTES, LINE_BYTES, SYMBOL_BYTES};
+use crate::lines::{LineError, Lines};
+use crate::text;
+
+/// What is said, by kinds that tell the cause of a refusal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A text of the module's own: [`Said::first`].
+    Text,
+    /// Firmware is missing: its name, the error.
+    Firmware,
+    /// A symbol that it needs is unknown: its name.
+    Unknown,
+    /// The CRC of a symbol is another: its name.
+    Disagrees,
+    /// A symbol is in a namespace that it does not import: its name, the namespace.
+    Namespace,
+    /// It exports a symbol that is there already: its name, the owner.
+    Duplicate,
+    /// Another vermagic: its own, the kernel's.
+    Magic,
+    /// A parameter does not take its value: the value, the parameter's name.
+    Value,
+    /// There is a module of that name already, or it is built in.
+    Present,
+    /// A policy of the kernel refuses it: the text.
+    Policy,
+}
+
+/// What is said of one load.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Of what kind it is; of several, what tells most.
+    pub kind: Kind,
+    /// As [`Kind`] says.
+    pub first: heapless::String<KLOG_TEXT_BYTES>,
+    /// As [`Kind`] says.
+    pub second: heapless::String<SYMBOL_BYTES>,
+    /// How often else something of the kind is said.
+    pub others: usize,
+}
+
+impl Said {
+    fn note(&mut self, kind: Kind, first: &str, second: &str) {
+        // What was said before of the same symbol tells why it counts as unknown.
+        if kind == Kind::Unknown && self.kind != Kind::Unknown && self.first == first {
+            return;
+        }
+        // Of several texts the last is nearest to the failure; of several symbols the first is as good as any.
+        if kind == self.kind && kind != Kind::Text {
+            self.others += usize::from(self.first != first);
+            return;
+        }
+        if (kind as u8) < (self.kind as u8) {
+            return;
+        }
+        *self = Said { kind, ..Said::default() };
+        // What does not fit is longer than what the kernel can say.
+        let _ = self.first.push_str(first);
+        let _ = self.second.push_str(second);
+    }
+
+    /// Takes in one message; `name` is the module's.
+    fn hear(&mut self, name: &str, message: &str) {
+        if let Some(of_module) = message.strip_prefix(name) {
+            if let Some(message) = of_module.strip_prefix(": ") {
+                // What is said of good modules too.
+                if find(message, "taint").is_none() && find(message, " ignored").is_none() {
+                    let (kind, first, second) = parse(message).unwrap_or((Kind::Text, message, ""));
+                    self.note(kind, first, second);
+                }
+                return;
+            }
+            // As drivers begin what they say of a device.
+            if of_module.starts_with(" ") && !message.ends_with("]") {
+                self.note(Kind::Text, message, "");
+            }
+        }
+        if let Some((_, rest)) = find(message, "Direct firmware load for ")
+            && let Some((firmware, error)) = find(rest, " failed with error ")
+        {
+            return self.note(Kind::Firmware, firmware, error);
+        }
+        let policies = ["Lockdown: ", "LoadPin: ", "Loading of "];
+        if policies.iter().any(|policy| message.starts_with(policy)) {
+            self.note(Kind::Policy, message, "");
+        }
+    }
+
+    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`; nothing where it cannot be read.
+    pub fn read<K: Kernel>(kernel: &K, name: &str, since_us: u64) -> Said {
+        // Records may be lost while we read; then the oldest of those left is where to begin again.
+        const TRIES: usize = 3;
+        let mut said = Said::default();
+        for _ in 0..TRIES {
+            let Ok(file) = kernel.open(c"/dev/kmsg") else { break };
+            said = Said::default();
+            let mut buf = [0; LINE_BYTES];
+            let mut lines = Lines::new(kernel, file, &mut buf);
+            let was_lost = loop {
+                match lines.next_line() {
+                    Some((_, Ok(line))) => {
+                        let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
+                        if let Some((head, message)) = record
+                            && time_us(head).is_some_and(|time_us| time_us.saturating_add(KLOG_SLACK_US) >= since_us)
+                        {
+                            said.hear(name, message);
+                        }
+                    }
+                    Some((_, Err(LineError::TooLong))) => {}
+                    Some((_, Err(LineError::Read(errno)))) => break errno == Errno::EPIPE,
+                    None => break false,
+                }
+            };
+            if !was_lost {
+                break;
+            }
+        }
+        said
+    }
+}
+
+/// The time of a record, of `PRIORITY,NUMBER,TIME,…`; a line that continues one has none.
+fn time_us(head: &str) -> Option<u64> {
+    text::number(text::fields(head, b',').nth(2)?)
+}
+
+fn find<'t>(text: &'t str, part: &str) -> Option<(&'t str, &'t str)> {
+    let at = text.as_bytes().windows(part.len()).position(|bytes| bytes == part.as_bytes())?;
+    Some((text::cut(text, at).0, text::cut(text, at + part.len()).1))
+}
+
+fn between<'t>(text: &'t str, before: &str, between: &str, after: &str) -> Option<(&'t str, &'t str)> {
+    let (first, second) = find(text.strip_prefix(before)?, between)?;
+    Some((first, second.strip_suffix(after)?))
+}
+
+/// What a message of the kernel's about a module says, behind the module's name.
+fn parse(message: &str) -> Option<(Kind, &str, &str)> {
+    const PAIRS: [(Kind, [&str; 3]); 6] = [
+        (Kind::Unknown, ["Unknown symbol ", " (err ", ")"]),
+        (Kind::Namespace, ["module uses symbol (", ") from namespace ", ", but does not import it."]),
+        (Kind::Duplicate, ["exports duplicate symbol ", " (owned by ", ")"]),
+        (Kind::Magic, ["version magic '", "' should be '", "'"]),
+        (Kind::Value, ["`", "' invalid for parameter `", "'"]),
+        (Kind::Value, ["`", "' too large for parameter `", "'"]),
+    ];
+    let pair = PAIRS.iter().find_map(|(kind, [before, middle, after])| {
+        between(message, before, middle, after).map(|(first, second)| (*kind, first, second))
+    });
+    let disagrees = || Some((Kind::Disagrees, message.strip_prefix("disagrees about version of symbol ")?, ""));
+    let present = || message.starts_with("module is already loaded").then_some((Kind::Present, "", ""));
+    pair.or_else(disagrees).or_else(present)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    fn said(name: &str, log: &str, since_us: u64) -> (Kind, String, String, usize) {
+        let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
+        let said = Said::read(&fake, name, since_us);
+        (said.kind, said.first.to_string(), said.second.to_string(), said.others)
+    }
+
+    #[test]
+    fn the_kernels_messages_are_understood() {
+        for (message, kind, first, second) in [
+            ("m: Unknown symbol crc16 (err -2)", Kind::Unknown, "crc16", "-2"),
+            ("m: disagrees about version of symbol module_layout", Kind::Disagrees, "module_layout", ""),
+            (
+                "m: module uses symbol (dma_buf_get) from namespace DMA_BUF, but does not import it.",
+                Kind::Namespace,
+                "dma_buf_get",
+                "DMA_BUF",
+            ),
+            ("m: exports duplicate symbol crc16 (owned by crc16)", Kind::Duplicate, "crc16", "crc16"),
+            (
+                "m: version magic '6.1.0 SMP aarch64' should be '6.2.0 SMP aarch64'",
+                Kind::Magic,
+                "6.1.0 SMP aarch64",
+                "6.2.0 SMP aarch64",
+            ),
+            ("m: `a b' invalid for parameter `queue_depth'", Kind::Value, "a b", "queue_depth"),
+            ("m: `long' too large for parameter `name'", Kind::Value, "long", "name"),
+            ("m: module is already loaded", Kind::Present, "", ""),
+            ("Loading of unsigned module is rejected", Kind::Policy, "Loading of unsigned module is rejected", ""),
+            ("usb 1-1: Direct firmware load for a/b.bin failed with error -2", Kind::Firmware, "a/b.bin", "-2"),
+            ("m: something else", Kind::Text, "something else", ""),
+            ("m 0000:00:01.0: no such thing", Kind::Text, "m 0000:00:01.0: no such thing", ""),
+            ("m: loading out-of-tree module taints kernel.", Kind::Nothing, "", ""),
+            ("m: unknown parameter 'x' ignored", Kind::Nothing, "", ""),
+            ("mm: Unknown symbol crc16 (err -2)", Kind::Nothing, "", ""),
+        ] {
+            let log = format!("4,1,900,-;m: older\n4,2,500000,-;{message}\n SUBSYSTEM=m: none\n");
+            assert_eq!(said("m", &log, 400_000), (kind, first.into(), second.into(), 0), "{message}");
+            assert_eq!(said("m", &log, 700_001).0, Kind::Nothing);
+        }
+    }
+
+    #[test]
+    fn what_tells_most_is_kept() {
+        let log = "4,1,0,-;m: loading out-of-tree module taints kernel.\n4,2,0,-;m: Unknown symbol a (err -2)\n\
+            4,3,0,-;m: Unknown symbol b (err -2)\n4,3,0,-;m: Unknown symbol a (err -2)\n4,4,0,-;m: text\n";
+        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 1));
+        let log = "4,1,0,-;m: disagrees about version of symbol a\n4,2,0,-;m: Unknown symbol a (err -22)\n";
+        assert_eq!(said("m", log, 0), (Kind::Disagrees, "a".into(), "".into(), 0));
+        assert_eq!(Said::read(&Fake::default(), "m", 0).kind, Kind::Nothing);
+    }
+}
