@@ -7,6 +7,7 @@ use liblzma::stream::{CONCATENATED, Stream};
 use modest_loader::decode::DecodeError;
 use modest_loader::errno::Errno;
 use modest_loader::image::Format;
+use modest_loader::kernel::Caller;
 use modest_loader::load::{self, Failure, LoadPath, Offers, Refusal, Request};
 use zlib_rs::{Inflate, InflateFlush, Status};
 
@@ -63,8 +64,16 @@ fn codec(data: &[u8]) {
         let mut kernel = Memory::new(read_at_most, fails_from);
         kernel.lacks_finit = true;
         let kernel = kernel.with_file(path.to_str().unwrap(), &file).with_file("/proc/meminfo", meminfo.as_bytes());
-        let request =
-            Request { file: path, params: c"", path: by, size_bytes, flags: 0, measure: true, in_child: false };
+        let request = Request {
+            file: path,
+            params: c"",
+            path: by,
+            size_bytes,
+            sha256: None,
+            flags: 0,
+            measure: true,
+            caller: Caller::Itself,
+        };
         let result = load::load(&kernel, &mut Offers::default(), &request);
         let images = kernel.images.take();
         match (&result, &image) {
