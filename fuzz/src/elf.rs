@@ -72,17 +72,20 @@ pub fn causes(data: &[u8]) {
     told_of(&kernel, Failure::Kernel(errno), (budget_bytes != 0).then_some(budget_bytes << 6));
 }
 
+/// What was handed out, and how that ended.
+type Listed<T> = (Vec<T>, Result<(), Fault>);
+
 /// All that an ELF file says of itself.
 #[derive(Debug, PartialEq)]
 struct Said {
     machine: Machine,
     is_signed: bool,
     name: Result<String, Fault>,
-    info: (Vec<(String, String)>, Result<(), Fault>),
-    versions: (Vec<(String, u32)>, Result<(), Fault>),
-    undefined: (Vec<String>, Result<(), Fault>),
-    sections: (Vec<(String, u32, Vec<u8>)>, Result<(), Fault>),
-    symbols: (Vec<(String, u16, u64, u64)>, Result<(), Fault>),
+    info: Listed<(String, String)>,
+    versions: Listed<(String, u32)>,
+    undefined: Listed<String>,
+    sections: Listed<(String, u32, Vec<u8>)>,
+    symbols: Listed<(String, u16, u64, u64)>,
 }
 
 fn said<B: Bytes>(bytes: B, machine: Option<Machine>) -> Result<Said, Fault> {
