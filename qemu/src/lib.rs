@@ -125,6 +125,11 @@ impl Scenario {
         self.extra(path, 0o120_777, to)
     }
 
+    /// Adds a FIFO.
+    pub fn fifo(self, path: &str) -> Self {
+        self.extra(path, 0o010_644, "")
+    }
+
     /// Adds a program.
     pub fn program(self, path: &str, from: &Path) -> Result<Self> {
         let bytes = std::fs::read(from).with_context(|| format!("{}", from.display()))?;

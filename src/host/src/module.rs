@@ -47,6 +47,7 @@ pub struct Change {
 impl ModuleFile {
     /// Reads `file` of the tree, and changes it.
     pub fn read(tree: &Tree, file: &str, arch: Arch, change: Change) -> Result<ModuleFile> {
+        ensure!(is_below(file), "{file} in modules.dep is not below {}", tree.dir.display());
         let path = tree.dir.join(file);
         Self::read_fallible(tree, file, &path, arch, change).with_context(|| format!("{}", path.display()))
     }
@@ -92,6 +93,11 @@ impl ModuleFile {
             bytes,
         })
     }
+}
+
+/// Whether a path stays in the folder that it is relative to, as far as the path itself tells: links are the tree's own affair.
+pub(crate) fn is_below(path: &str) -> bool {
+    !path.starts_with('/') && path.split('/').all(|part| part != "..")
 }
 
 /// Checks that a program will run on the board without a library; a script is taken as it is.
@@ -170,6 +176,16 @@ pub(crate) mod tests {
         }
         let tree = Tree::find(&dir).unwrap();
         (tmp, tree)
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_tree_is_refused() {
+        let (_tmp, tree) = tree(&[("k/a.ko", &module(&["license=GPL"]))]);
+        for path in ["../k/a.ko", "k/../../6.1.0/k/a.ko", "/etc/passwd"] {
+            let error = ModuleFile::read(&tree, path, Arch::Aarch64, Change::default()).err().unwrap();
+            assert_eq!(error.to_string(), format!("{path} in modules.dep is not below {}", tree.dir.display()));
+        }
+        assert!(is_below("k/a..ko") && ModuleFile::read(&tree, "k/a.ko", Arch::Aarch64, Change::default()).is_ok());
     }
 
     #[test]

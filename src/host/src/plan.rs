@@ -16,7 +16,7 @@ use crate::board::{Board, KernelSpec};
 use crate::did_you_mean;
 use crate::kernel::Tree;
 use crate::modprobe::Database;
-use crate::module::ModuleFile;
+use crate::module::{ModuleFile, is_below};
 
 /// What is to be loaded, unresolved: the lines of a manifest, each with the place that it comes from.
 #[derive(Clone, Debug)]
@@ -121,6 +121,7 @@ impl Plan {
         let device = entry.device.map(String::from);
         let step = Step { optional: entry.optional, device, ..Step::default() };
         if module.contains('/') {
+            ensure!(is_below(module), "{module} leads out of {in_tree}; expected a path below that");
             if !tree.dir.join(module).is_file() {
                 let known = tree.indexed("modules.dep");
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
@@ -173,6 +174,7 @@ impl Plan {
 
     /// Adds a file; one that is there already stays where it is, and becomes what both ask for.
     fn add(&mut self, new: Step) -> Result<()> {
+        ensure!(is_below(&new.file), "{} in modules.dep is not below its tree", new.file);
         let mut steps =
             self.rows.iter_mut().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None });
         let Some(old) = steps.find(|step| step.file == new.file) else {
@@ -390,6 +392,7 @@ mod tests {
             ("virtio_blok", "did you mean virtio_blk or virtio_pci?"),
             ("k/ext5.ko", "did you mean k/ext4.ko"),
             ("/k/ext4.ko", "m:1: /k/ext4.ko is not in /lib/modules/6.1.0/"),
+            ("k/../../ext4.ko", "k/../../ext4.ko leads out of /lib/modules/6.1.0/"),
             ("ext4 @optionl", "m:1:6: unknown attribute @optionl"),
             ("crc a=1\ncrc a=2", "m:2: crc is listed twice, with parameters \"a=1\" and \"a=2\""),
         ] {

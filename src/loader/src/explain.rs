@@ -79,6 +79,13 @@ fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
     }
 }
 
+#[cfg(feature = "explain")]
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause { failure: *self, fault: None }.fmt(f)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {

@@ -66,6 +66,9 @@ pub trait Kernel {
 
     /// Opens `path` for reading; never blocks on a FIFO (open(2)).
     fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
+    /// Opens `path` below the folder `dir` for reading: EXDEV if it or a link on its way leads out of that (openat2(2),
+    /// RESOLVE_BENEATH). A kernel without that call, before 5.6, follows no link there.
+    fn open_beneath(&self, dir: &Self::File, path: &CStr) -> Result<Self::File, Errno>;
     /// Reads on from the file's position: number of bytes, 0 at the end (read(2)).
     fn read(&self, file: &Self::File, buf: &mut [u8]) -> Result<usize, Errno>;
     /// Reads from `offset` without moving the file's position (pread(2)).
@@ -207,8 +210,17 @@ pub mod fake {
         fn open(&self, path: &CStr) -> Result<File, Errno> {
             let path = path.to_str().unwrap().to_string();
             self.record(format!("open {path}"));
-            let content = self.files.get(&path).ok_or(Errno::ENOENT)?.clone();
+            let is_folder = || self.files.keys().any(|file| file.starts_with(&format!("{path}/")));
+            let content = self.files.get(&path).cloned().or_else(|| is_folder().then(Default::default));
+            let content = content.ok_or(Errno::ENOENT)?;
             Ok(File { path, content, position: Cell::new(0) })
+        }
+        fn open_beneath(&self, dir: &File, path: &CStr) -> Result<File, Errno> {
+            let path = path.to_str().unwrap();
+            if path.split('/').any(|part| part == "..") {
+                return Err(Errno::EXDEV);
+            }
+            self.open(&std::ffi::CString::new(format!("{}/{path}", dir.path)).unwrap())
         }
         fn read(&self, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
             let n = self.read_at(file, buf, file.position.get() as u64)?;

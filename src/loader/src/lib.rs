@@ -12,6 +12,8 @@
 
 use core::fmt;
 
+#[cfg(feature = "explain")]
+pub mod check;
 pub mod cmdline;
 pub mod decode;
 pub mod devices;

@@ -158,6 +158,8 @@ pub enum Refusal {
     OverBudget(u64, u64),
     /// Over the machine's free memory: needs, has.
     OverMemory(u64, u64),
+    /// Only finit_module takes flags, and it cannot take the file.
+    Force(Format),
     /// The file's dictionary, or window, is over what is allowed without a budget.
     Dictionary(u64),
 }
@@ -181,6 +183,12 @@ impl fmt::Display for Refusal {
                 let has_it = if of_budget { "@budget allows" } else { "the machine has" };
                 write!(f, "needs {} KiB of memory, and {has_it} {}", needs.div_ceil(1024), has / 1024)
             }
+            Refusal::Force(_) if !cfg!(feature = "explain") => Ok(()),
+            Refusal::Force(format) => write!(
+                f,
+                "to be forced, which only finit_module can, and that takes no file that is {} on this kernel: decompress it",
+                format.name()
+            ),
             Refusal::Dictionary(needs) => write!(
                 f,
                 "its dictionary of {} KiB is over DICTIONARY_BYTES, {}; a larger @budget would allow it",
@@ -357,6 +365,12 @@ impl From<DecodeError> for Failure {
     }
 }
 
+/// `MODULE_INIT_IGNORE_MODVERSIONS` of `linux/module.h`: the CRCs of symbols are not compared.
+pub const IGNORE_MODVERSIONS: u32 = 1;
+
+/// `MODULE_INIT_IGNORE_VERMAGIC`: what it was built for does not matter.
+pub const IGNORE_VERMAGIC: u32 = 2;
+
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
 const COMPRESSED_FILE: u32 = 4;
 
@@ -370,6 +384,13 @@ pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) ->
 /// Loads the module of `request`.
 pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<Loaded, Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
+    load_file(kernel, offers, request, file)
+}
+
+/// As [`load`], of a file that is open already.
+pub fn load_file<K: Kernel>(
+    kernel: &K, offers: &mut Offers, request: &Request, file: K::File,
+) -> Result<Loaded, Failure> {
     let name = name::basename(request.file.to_str().unwrap_or_default());
     // The magic decides; the name only says whether to look before the first call or after its refusal.
     let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
@@ -561,6 +582,7 @@ fn attempt<K: Kernel>(
             let flags = request.flags | COMPRESSED_FILE;
             kernel.finit_module(file, request.params, flags, request.in_child).map_err(Failure::Kernel)
         }
+        _ if cfg!(feature = "explain") && request.flags != 0 => Err(Failure::Refusal(Refusal::Force(format))),
         LoadPath::Mmap => {
             let len_bytes = kernel.stat(file).map_err(Failure::Read)?.size_bytes;
             // mmap refuses a length of 0 as it does nonsense; the kernel's word for an empty image is ENOEXEC.

@@ -22,6 +22,9 @@ pub enum Line<'a> {
     OnError(OnError<'a>),
     /// `@unlink`: from here on, a module's file in the initramfs is deleted once the module is loaded.
     Unlink,
+    /// `@confine`: from here on, no file is loaded that is not below the root.
+    #[cfg(feature = "names")]
+    Confine,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
     /// `@switch-root`: mount the root that the kernel command line names, and go on there.
@@ -102,6 +105,8 @@ pub struct ParseError<'a> {
 #[allow(missing_docs)]
 pub enum Problem<'a> {
     NotUtf8,
+    #[cfg(feature = "names")]
+    ByteOrderMark,
     Control(u8),
     UnknownDirective(&'a str),
     UnknownAttribute(&'a str),
@@ -143,10 +148,12 @@ impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::NotUtf8 => write!(f, "not UTF-8; expected text"),
+            #[cfg(feature = "names")]
+            Problem::ByteOrderMark => f.write_str("byte order mark; expected UTF-8 that begins without one"),
             Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
             Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
             Problem::UnknownDirective(word) => {
-                let more = if cfg!(feature = "names") { "@coldplug, @wait, " } else { "" };
+                let more = if cfg!(feature = "names") { "@confine, @coldplug, @wait, " } else { "" };
                 write!(
                     f,
                     "unknown directive {word}; expected @root, @budget, @unlink, {more}@on-error, @exec or @switch-root"
@@ -175,6 +182,8 @@ impl<'a> Line<'a> {
     #[inline(never)]
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
         let result = match core::str::from_utf8(line) {
+            #[cfg(feature = "names")]
+            _ if begins_with_mark(line) => Err((0, Problem::ByteOrderMark)),
             Ok(text) => Self::parse_text(text),
             Err(e) => Err((e.valid_up_to(), Problem::NotUtf8)),
         };
@@ -224,6 +233,8 @@ impl<'a> Line<'a> {
             }),
             "@exec" => value().and_then(path).map(Line::Exec)?,
             "@unlink" => Line::Unlink,
+            #[cfg(feature = "names")]
+            "@confine" => Line::Confine,
             "@switch-root" => Line::SwitchRoot,
             _ => return Err((at, Problem::UnknownDirective(first))),
         };
@@ -317,6 +328,13 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Whether a line begins with a byte order mark: that of UTF-8, or of UTF-16 either way round.
+#[cfg(feature = "names")]
+fn begins_with_mark(line: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    marks.iter().any(|mark| line.starts_with(mark))
+}
+
 fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
     if word.as_bytes()[0] == b'/' { Ok(word) } else { Err((at, Problem::Not(word, Expected::Path))) }
 }
@@ -378,6 +396,8 @@ impl fmt::Display for Line<'_> {
             Line::OnError(policy) => write!(f, "@on-error {policy}"),
             Line::Exec(path) => write!(f, "@exec {path}"),
             Line::Unlink => f.write_str("@unlink"),
+            #[cfg(feature = "names")]
+            Line::Confine => f.write_str("@confine"),
             Line::SwitchRoot => f.write_str("@switch-root"),
             Line::Coldplug("") => f.write_str("@coldplug"),
             Line::Coldplug(buses) => write!(f, "@coldplug {buses}"),
@@ -445,6 +465,7 @@ mod tests {
         assert_eq!(parse("@on-error exec /bin/sh "), Line::OnError(OnError::Exec("/bin/sh")));
         assert_eq!(parse("@on-error reboot"), Line::OnError(OnError::Reboot));
         assert_eq!(parse("@unlink"), Line::Unlink);
+        assert_eq!(parse("@confine"), Line::Confine);
         assert_eq!(parse("@switch-root"), Line::SwitchRoot);
         assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
         assert_eq!(parse("@coldplug"), Line::Coldplug(""));
@@ -471,6 +492,8 @@ mod tests {
     #[test]
     fn errors_name_column_and_what_was_expected() {
         for (line, column, says) in [
+            ("\u{feff}@root /x", 1, "byte order mark"),
+            ("@confine /x", 10, "unexpected /x"),
             ("@rot /x", 1, "unknown directive @rot; expected @root,"),
             ("  @root", 3, "@root has no value"),
             ("@root lib", 7, "lib is not a path"),
@@ -501,6 +524,10 @@ mod tests {
             let e = Line::parse(line.as_bytes()).expect_err(line);
             assert_eq!(e.column, column, "{line}");
             assert!(e.problem.to_string().contains(says), "{line}: {}", e.problem);
+        }
+        for utf_16 in [b"\xff\xfee\0x\0t\0", b"\xfe\xff\0e\0x\0t"] {
+            let error = Line::parse(utf_16).unwrap_err();
+            assert_eq!((error.column, error.problem), (1, Problem::ByteOrderMark));
         }
         assert_eq!(Line::parse(b"ab\xff"), Err(ParseError { column: 3, problem: Problem::NotUtf8 }));
     }
@@ -551,7 +578,8 @@ mod tests {
                 3 => Line::Exec(&absolute),
                 4 => Line::OnError(OnError::Stop),
                 5 => Line::SwitchRoot,
-                6 => Line::Unlink,
+                6 if optional => Line::Unlink,
+                6 => Line::Confine,
                 7 => Line::Coldplug(if optional { "pci usb" } else { "" }),
                 8 => Line::Wait(Wait { what: &absolute, timeout_ms: size.map(|size| size as u32), optional }),
                 _ => Line::Entry(Entry {

@@ -7,7 +7,7 @@ use crate::Path;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Case, Exporters};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{FileKind, Kernel, read_small};
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
 use crate::lines::{LineError, Lines};
 use crate::load::{self, Failure, LoadPath, Offers, Request};
@@ -102,6 +102,11 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             return Outcome { failed: 1, stopped: true, ..Outcome::default() };
         }
     };
+    // Of a device there might be no end, and what a FIFO will have is not there yet.
+    if cfg!(feature = "names") && kernel.stat(&file).is_ok_and(|stat| stat.kind != FileKind::Regular) {
+        log.line(Level::Error, format_args!("{manifest}: it is a directory, device, FIFO or socket; expected a file"));
+        return Outcome { failed: 1, stopped: true, ..Outcome::default() };
+    }
     let (buf, config_buf) = buf.split_at_mut(LINE_BYTES.min(buf.len()));
     // Looked at once, so that nothing more is on the way of each module.
     let has_words = cfg!(feature = "names") && options.cmdline.is_about_modules();
@@ -114,6 +119,8 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
         tree: None,
+        is_confined: false,
+        folder: None,
         has_words,
         config,
         has_begun: false,
@@ -174,6 +181,10 @@ struct Run<'r, 'o, K: Kernel, L> {
     root: Root,
     /// The tree of `root`, once a name was looked up.
     tree: Option<Tree<K>>,
+    /// Whether no file outside of the root is loaded.
+    is_confined: bool,
+    /// The root, opened the first time that this matters.
+    folder: Option<K::File>,
     /// Whether the kernel command line has words about modules.
     has_words: bool,
     /// What the kernel command line says of modules, as [`Config`] has it.
@@ -248,6 +259,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Line::Entry(entry) => return self.entry(at, &entry),
             Line::Coldplug(buses) if cfg!(feature = "names") => return self.coldplug(at, buses),
             Line::Wait(wait) if cfg!(feature = "names") => return self.wait(at, &wait),
+            #[cfg(feature = "names")]
+            Line::Confine => return self.is_confined = true,
             // The parser makes none.
             Line::Coldplug(_) | Line::Wait(_) => return,
             // What the command line says is not for the manifest to change.
@@ -258,6 +271,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.root = Root::Given(path);
                 if cfg!(feature = "names") {
                     self.tree = None;
+                    self.folder = None;
                 }
             }),
             Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
@@ -311,7 +325,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 }
             }
             if let Some(alias) = entry.device
-                && !self.has_device(name, alias)
+                && !self.has_device(name, alias, entry.optional)
             {
                 return;
             }
@@ -388,7 +402,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let region = match joined(self.kernel, &|visit| step.params.each(visit)) {
             Ok(region) => region,
             Err(errno) => {
-                self.tell(Level::Error, name, &explain::of_kernel(errno));
+                if cfg!(feature = "names") {
+                    self.tell(Level::Error, name, &format_args!("{errno}: no memory for its parameters"));
+                } else {
+                    self.tell(Level::Error, name, &explain::of_kernel(errno));
+                }
                 return Done::Failed;
             }
         };
@@ -402,6 +420,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             in_child: self.in_child,
         };
         if self.options.dry_run {
+            if cfg!(feature = "names") && self.is_confined && self.open_beneath(name, &request, step).is_none() {
+                return Done::Failed;
+            }
             return self.would_load(step, name, &request);
         }
         if cfg!(feature = "names") && step.may_be_live && is_live(self.kernel, name) {
@@ -410,7 +431,15 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return Done::Yes;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
-        match load::load(self.kernel, &mut self.offers, &request) {
+        let loaded = if cfg!(feature = "names") && self.is_confined {
+            match self.open_beneath(name, &request, step) {
+                Some(file) => load::load_file(self.kernel, &mut self.offers, &request, file),
+                None => return Done::Failed,
+            }
+        } else {
+            load::load(self.kernel, &mut self.offers, &request)
+        };
+        match loaded {
             Ok(loaded) => {
                 self.outcome.loaded += 1;
                 if request.measure {

@@ -9,6 +9,7 @@ use crate::devices;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
+use crate::load::{Failure, Request};
 use crate::manifest::{Entry, Wait};
 use crate::name::{self, Name};
 use crate::report::{Level, Log, shown};
@@ -21,6 +22,9 @@ use crate::{Path, path_of};
 
 /// What runs the command of an `install`.
 const SHELL: &CStr = c"/bin/sh";
+
+/// Why it is not known which devices there are.
+const UNREADABLE: &str = "a folder or file of /sys about devices cannot be read";
 
 /// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
 // Out of line, as the pages that this is in are touched only where there is something to be said.
@@ -75,6 +79,41 @@ pub(super) fn exporters<K: Kernel>(
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    /// Opens the file of `request` where [`crate::manifest::Line::Confine`] lets it be; tells if that fails.
+    #[inline(never)]
+    pub(super) fn open_beneath(&mut self, name: Name, request: &Request, step: &Step<K>) -> Option<K::File> {
+        let opened = match &self.root {
+            Root::Given(root) => self.beneath(root.clone(), request.file),
+            Root::Running => Err(Errno::EXDEV),
+        };
+        match opened {
+            Ok(file) => return Some(file),
+            Err(Errno::EXDEV) => {
+                let (file, suffix) = (shown(request.file), if step.optional { " (optional)" } else { "" });
+                self.log.line(Level::Error, format_args!("{name}: EXDEV: it is outside of the @root, or a link leads there, and @confine forbids it, {file}{suffix}"));
+            }
+            Err(Errno::ENOENT) if step.may_be_absent => {}
+            Err(errno) => self.tell_failure(step, name, request, 0, Failure::Open(errno)),
+        }
+        None
+    }
+
+    fn beneath(&mut self, root: Path, file: &CStr) -> Result<K::File, Errno> {
+        let path = file.to_bytes_with_nul().strip_prefix(root.as_bytes()).ok_or(Errno::EXDEV)?;
+        // Of `/` the slash itself is the prefix.
+        let path = match path.strip_prefix(b"/") {
+            Some(path) => path,
+            None if root.as_bytes().ends_with(b"/") => path,
+            None => return Err(Errno::EXDEV),
+        };
+        let path = CStr::from_bytes_with_nul(path).map_err(|_| Errno::EINVAL)?;
+        if self.folder.is_none() {
+            self.folder = Some(self.kernel.open(&root)?);
+        }
+        let folder = self.folder.as_ref().ok_or(Errno::ENOENT)?;
+        self.kernel.open_beneath(folder, path)
+    }
+
     /// Loads what the kernel command line asks to be there before all others, the first time that something is to be loaded.
     #[inline(never)]
     pub(super) fn begin(&mut self) {
@@ -103,12 +142,18 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Whether there is a device for an entry that is for one; tells if not.
     #[inline(never)]
-    pub(super) fn has_device(&mut self, name: Name, alias: &str) -> bool {
-        let is_there = devices::exists(self.kernel, alias);
-        if !is_there {
-            self.skipped(name, &format_args!("no device has the alias {alias}"));
+    pub(super) fn has_device(&mut self, name: Name, alias: &str, optional: bool) -> bool {
+        match devices::exists(self.kernel, alias) {
+            Ok(true) => return true,
+            Ok(false) => self.skipped(name, &format_args!("no device has the alias {alias}")),
+            // Whether there is one is not known.
+            Err(errno) => {
+                let suffix = if optional { " (optional)" } else { "" };
+                self.log.line(Level::Error, format_args!("{name}: {errno}: {UNREADABLE}{suffix}"));
+                self.fails(optional);
+            }
         }
-        is_there
+        false
     }
 
     /// Whether a blacklist of `config` names the module; tells if so.
@@ -332,11 +377,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
         loop {
             let before = self.tried.len();
-            devices::each(self.kernel, buses, &mut |device| {
+            let read = devices::each(self.kernel, buses, &mut |device| {
                 if !device.is_bound {
                     self.for_device(device.alias);
                 }
             });
+            if let Err(errno) = read {
+                return self.fails_at(at, format_args!("1: {errno}: {UNREADABLE}"));
+            }
             if self.tried.len() == before || self.options.dry_run {
                 return;
             }
@@ -385,7 +433,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 if word.starts_with("/") {
                     crate::path(&[word.as_bytes()]).is_some_and(|path| kernel.exists(&path))
                 } else {
-                    devices::exists(kernel, word)
+                    // What cannot be read now may be the next time.
+                    devices::exists(kernel, word) == Ok(true)
                 }
             };
             let missing = Words::new(wait.what).map(|(_, word)| word).find(|word| !is_there(word));

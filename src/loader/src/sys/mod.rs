@@ -293,7 +293,9 @@ pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> 
 
 /// getdents64(2): raw entries, to be read by [`directory_entries`].
 pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
-    call(nr::__NR_getdents64, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()])
+    let args = [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()];
+    // The smallest builds list no folder that a network could be behind.
+    if cfg!(feature = "names") { call_restarting(nr::__NR_getdents64, args) } else { call(nr::__NR_getdents64, args) }
 }
 
 /// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
@@ -433,6 +435,46 @@ pub fn execve(path: &CStr, argv: StringArray, envp: StringArray) -> Errno {
         .unwrap_or(Errno::ENOEXEC)
 }
 
+/// How a file is opened to be read. Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
+const READING: u32 = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
+/// openat2(2), close-on-exec, of what is below `dir` (RESOLVE_BENEATH).
+fn openat2_beneath(dir: &Fd, path: &CStr, flags: u32) -> Result<Fd, Errno> {
+    // struct open_how: u64 flags, mode and resolve, on all architectures.
+    let how = [u64::from(flags | O_CLOEXEC), 0, u64::from(nr::RESOLVE_BENEATH)];
+    let args = [dir.0 as usize, path.as_ptr() as usize, &raw const how as usize, size_of_val(&how)];
+    let mut tries = 3;
+    loop {
+        match call_restarting(nr::__NR_openat2, args) {
+            // Something was renamed meanwhile.
+            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
+            opened => return Ok(Fd(opened? as i32)),
+        }
+    }
+}
+
+/// As [`openat2_beneath`], a component after the other, none of which may be a link.
+fn open_without_links(dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
+    let mut folder: Option<Fd> = None;
+    let mut rest = path.to_bytes();
+    loop {
+        let at = rest.iter().position(|byte| *byte == b'/');
+        let (name, behind) = at.map_or((rest, None), |at| (&rest[..at], Some(&rest[at + 1..])));
+        if name == b".." {
+            return Err(Errno::EXDEV);
+        }
+        let name = crate::path(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
+        // O_DIRECTORY is not asked for: it would have the same errno for a link as for a file.
+        let opened = openat(Some(folder.as_ref().unwrap_or(dir)), &name, READING | O_NOFOLLOW);
+        let opened = opened.map_err(|errno| if errno == Errno::ELOOP { Errno::EXDEV } else { errno })?;
+        match behind {
+            Some(behind) => rest = behind,
+            None => return Ok(opened),
+        }
+        folder = Some(opened);
+    }
+}
+
 /// The running kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linux;
@@ -443,8 +485,14 @@ impl Kernel for Linux {
     type Paged = Paged;
 
     fn open(&self, path: &CStr) -> Result<Fd, Errno> {
-        // Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
-        openat(None, path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+        openat(None, path, READING)
+    }
+
+    fn open_beneath(&self, dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
+        match openat2_beneath(dir, path, READING) {
+            Err(Errno::ENOSYS) => open_without_links(dir, path),
+            opened => opened,
+        }
     }
 
     fn read(&self, file: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
