@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Its init takes ms= milliseconds, for which modest_slept waits. */
+/* Its init takes ms= milliseconds. */
 #include <linux/delay.h>
-#include <linux/export.h>
 #include <linux/init.h>
 #include <linux/module.h>
 
 static unsigned int ms = 1000;
 module_param(ms, uint, 0444);
-
-int modest_sleep_ms(void);
-int modest_sleep_ms(void)
-{
-	return ms;
-}
-EXPORT_SYMBOL_GPL(modest_sleep_ms);
 
 static int __init modest_sleep_init(void)
 {
