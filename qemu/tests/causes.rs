@@ -559,7 +559,7 @@ fn inits_on_riscv64() {
         machine = machine.with(&format!("/{name}.ko"), module);
     }
     for (what, params, tells) in [
-        ("Its init says ENOENT", "errno=2", "ENOENT: "),
+        ("Its init says ENOENT", "errno=2", "ENOENT: its init says that something is missing"),
         ("EIO", "errno=5", "EIO: "),
         ("ENOEXEC", "errno=8", "ENOEXEC: "),
         ("EBUSY", "errno=16", "EBUSY: "),

@@ -104,7 +104,7 @@ impl Said {
         let age_us = kernel.now_us().saturating_sub(since_us);
         let mut mark_us = None;
         let is_read = each_record(kernel, &mut |record_us, message| {
-            if MARK.strip_prefix(b"<7>") == Some(message.as_bytes()) {
+            if MARK.trim_ascii_end().strip_prefix(b"<7>") == Some(message.as_bytes()) {
                 mark_us = Some(record_us);
             }
         });
@@ -131,8 +131,9 @@ impl Said {
     }
 }
 
-/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console.
-const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure";
+/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console. A record whose line does not end
+/// shows only when the next is there, as that may continue it (kernel/printk/printk.c, vprintk_store).
+const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure\n";
 
 /// Hands each record of the log to `each`: its time in µs, its message. Whether none was lost; `None` where there is no log.
 fn each_record<K: Kernel>(kernel: &K, each: &mut dyn FnMut(u64, &str)) -> Option<bool> {
@@ -243,7 +244,7 @@ mod tests {
         let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
         assert!(!Said::read(&fake, "m", 0).is_exact, "no time is known");
         assert!(Said::read(&fake, "m", 10).is_exact);
-        assert_eq!(fake.calls.take(), ["log <7>modest: looks here for the cause of a failure"; 2]);
+        assert_eq!(fake.calls.take()[0], "log <7>modest: looks here for the cause of a failure\n");
         let (before, _) = log.rsplit_once("15,").unwrap();
         assert_eq!(said("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
     }

@@ -243,6 +243,13 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 ));
                 true
             }
+            // The kernel names every symbol that it misses.
+            Errno::ENOENT if said.is_exact && matches!(said.kind, Kind::Nothing | Kind::Text) => {
+                let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
+                let end = if said.kind == Kind::Text { "\"" } else { "" };
+                tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
+                true
+            }
             Errno::ENOENT => {
                 // Where the kernel's log cannot be had, its list of symbols may tell.
                 let mut symbol = heapless::String::<SYMBOL_BYTES>::new();
@@ -471,7 +478,7 @@ mod tests {
     fn the_log_and_the_file_tell_the_cause() {
         let good = Fake::default()
             .with_file("/m.ko", &made(GOOD))
-            .with_file("/proc/kallsyms", b"0 D printk\n0 T taken\t[x]\n");
+            .with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n0 T taken\t[x]\n");
         let other =
             Fake::default().with_file("/m.ko", &made(OTHER)).with_file("/proc/kallsyms", b"0 T crc16\n0 T taken\n");
         let marked = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
