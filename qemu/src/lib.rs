@@ -236,6 +236,11 @@ pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     codec::encode(bytes, Format::Gzip)
 }
 
+/// The digest of an image, as `@sha256=` has it.
+pub fn sha256(image: &[u8]) -> String {
+    modest_loader::pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The one line of `console` that modest wrote and that begins so.
 pub fn line<'c>(console: &'c str, begins: &str) -> Result<&'c str> {
     let mut lines = console.lines().filter_map(|line| line.strip_prefix("modest: ")).filter(|l| l.starts_with(begins));

@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain::{self, Case};
-use modest_loader::kernel::Kernel;
+use modest_loader::kernel::{Caller, Kernel};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Offers, Request};
 use modest_loader::manifest::{OnError, quote_param, size_bytes};
@@ -14,6 +14,8 @@ use modest_loader::name;
 use modest_loader::report::Pieces;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
+#[cfg(feature = "time")]
+use modest_loader::sys;
 use modest_loader::sys::{Fd, Linux, Region, StringArray};
 
 use crate::console::{Console, write_all};
@@ -95,6 +97,8 @@ pub fn usage(text: &[u8]) -> u8 {
 }
 
 fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    #[cfg(feature = "time")]
+    sys::ignore_sigpipe();
     let mut console = Console::stream(2);
     let mut manifest = None;
     let mut dry_run = false;
@@ -223,8 +227,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request { file, params, path: None, size_bytes: None, flags, measure: false, in_child: false };
-    let since_us = if cfg!(feature = "explain") { Linux.now_us() } else { 0 };
+    let (path, size_bytes, sha256) = (None, None, None);
+    let request = Request { file, params, path, size_bytes, sha256, flags, measure: false, caller: Caller::Itself };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {
@@ -232,6 +236,11 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             LOADED
         }
         Err(failure) => {
+            // What the kernel said before this program was there is not about this load.
+            #[cfg(feature = "explain")]
+            let since_us = modest_loader::memory::started_us(&Linux).unwrap_or(0);
+            #[cfg(not(feature = "explain"))]
+            let since_us = 0;
             let case = Case { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
             explain::explain(&Linux, &case, &mut |cause| {
                 console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));

@@ -51,7 +51,7 @@ fn each_of<K: Kernel>(
         // Longer paths than ours are none of a bus.
         let Some(path) = path_of(format_args!("{}/{device}/uevent", shown(&folder))) else { return };
         let uevent = match read_small(kernel, &path, &mut buf) {
-            Ok(uevent) => Some(&*uevent),
+            Ok(uevent) => Some(uevent),
             // Write-only for some.
             Err(Errno::EACCES) => None,
             Err(errno) => {

@@ -155,7 +155,7 @@ pub const THIS_MACHINE: Machine = Machine {
 };
 
 /// What an ELF file is for: `EI_CLASS`, `EI_DATA` and `e_machine`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     /// 1 for 32 bits, 2 for 64 bits.
     pub class: u8,
@@ -257,6 +257,8 @@ const HEADER_BYTES: usize = 64;
 const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
 const SHT_NOBITS: u32 = 8;
+#[cfg(feature = "explain")]
+const SHF_ALLOC: u64 = 2;
 
 /// A field of one of the headers: of a 32-bit file, of a 64-bit file.
 type At = (usize, usize);
@@ -495,6 +497,9 @@ impl<B: Bytes> Elf<B> {
             None => return Err(Fault::Content("its symbols have no names")),
         }
         let mut found = (None, None, None);
+        if !self.header_of(0)?.is_some_and(|section| section.kind == 0 && section.range.len_bytes == 0) {
+            return Err(Fault::Section(0, "it should be none"));
+        }
         for number in 1..self.sections {
             let Some(section) = self.header_of(number)? else { break };
             if u64::from(section.name_at) >= self.parts.names.len_bytes {
@@ -515,6 +520,13 @@ impl<B: Bytes> Elf<B> {
             };
             if section.kind == SHT_NOBITS {
                 return Err(Fault::Section(number, "it has no content"));
+            }
+            // Of `__versions` the kernel takes the first; modules have one of each.
+            if place.is_some() {
+                return Err(Fault::Section(number, "there is another of its name"));
+            }
+            if part == ".gnu.linkonce.this_module" && section.flags & SHF_ALLOC == 0 {
+                return Err(Fault::Section(number, "it is not to be kept in memory"));
             }
             *place = Some(section.range);
         }
@@ -834,7 +846,8 @@ pub(crate) mod tests {
                 let name_at = if name.is_empty() { 0 } else { names.find(&format!("\0{name}\0")).unwrap() + 1 };
                 let at = if kind == 0 { 0 } else { (header_bytes + content.len()) as u64 };
                 let link = if kind == 2 { 5 } else { 0 };
-                headers.extend([n(4, name_at as u64), n(4, kind), n(long, 0), n(long, 0), n(long, at)].concat());
+                let flags = if kind == 1 { 2 } else { 0 };
+                headers.extend([n(4, name_at as u64), n(4, kind), n(long, flags), n(long, 0), n(long, at)].concat());
                 headers.extend([n(long, bytes.len() as u64), n(4, link), n(4, 2), n(long, 1), n(long, entry)].concat());
                 content.extend(bytes);
             }
@@ -886,6 +899,9 @@ pub(crate) mod tests {
                 Some(Fault::Content("its symbols have another length than they should"))
             );
             assert_eq!(changed(header(4) + 0x28, 9), Some(Fault::Content("its symbols have no names")));
+            assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be none")));
+            assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+            assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
             assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
             assert_eq!(changed(header(0) - 1, 1), Some(Fault::Section(6, "its last string has no end")));
         }

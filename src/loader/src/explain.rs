@@ -10,6 +10,8 @@ use crate::errno::{Errno, meaning};
 use crate::image::{self, Format};
 use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
+#[cfg(feature = "time")]
+use crate::report::Time;
 
 #[cfg(feature = "explain")]
 mod further;
@@ -89,6 +91,9 @@ impl fmt::Display for Failure {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {
+            Failure::Open(Errno::EXDEV) if cfg!(feature = "names") => {
+                (Errno::EXDEV, "it is outside of the @root, or a link leads there, and @confine forbids it")
+            }
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
             Failure::Memory(errno) => (errno, "not enough memory"),
@@ -100,12 +105,32 @@ impl fmt::Display for Cause {
                 };
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
+            #[cfg(feature = "time")]
+            Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
+            #[cfg(feature = "time")]
+            Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
+            #[cfg(feature = "pin")]
+            Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),
             None => write!(f, "{errno}: {meaning}"),
         }
     }
+}
+
+#[cfg(feature = "time")]
+fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
+    let time = Time(timeout_ms);
+    let left = match is_left {
+        true => "left behind, as nothing ends it: until a restart the module can be neither used nor loaded again",
+        false => "it was ended",
+    };
+    write!(
+        f,
+        "{ETIMEDOUT}: its init has not returned within {time}; {left}. Give it more @timeout=, or leave it out",
+        ETIMEDOUT = Errno::ETIMEDOUT
+    )
 }
 
 /// What an errno of open(2) means for a module file.
@@ -126,11 +151,10 @@ pub fn of_open(errno: Errno) -> &'static str {
 /// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
 pub fn of_kernel(errno: Errno) -> &'static str {
     meaning!(errno, {
-        EPERM => "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
+        EPERM => "not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
                   command line, or lockdown)",
         EACCES => "a security module of the kernel forbids it",
-        ENOEXEC => "the kernel does not take it for a module of its own (another kernel version or configuration, or \
-                    damaged)",
+        ENOEXEC => "not a module for this kernel (another version or configuration, or damaged)",
         EINVAL => "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or \
                    compressed data that does not decode)",
         ENOENT => "a symbol it needs is not there, load what exports it first (or its init found something missing)",

@@ -32,6 +32,7 @@ pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod name;
+pub mod pin;
 pub mod report;
 pub mod resolve;
 pub mod root;

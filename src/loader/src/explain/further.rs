@@ -53,8 +53,9 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
         let looked = load::with_image(kernel, case.budget_bytes, &file, &mut |bytes| {
             match Elf::open(bytes, Some(THIS_MACHINE)) {
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
-                // It was not the file that could not be decoded, but we who cannot.
+                // It was not the file that could not be decoded, but we who cannot; or the kernel was busy with something else.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
+                Err(_) if matches!(errno, Errno::EBUSY | Errno::ENOSPC | Errno::ERANGE) => return,
                 Err(fault) => tell(&Cause { failure: case.failure, fault: Some(fault) }),
             }
             is_told = true;
@@ -654,7 +655,7 @@ mod tests {
         let fake = with("/sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
             .with_file("/proc/self/status", b"CapEff:\t0000000000010000\n")
             .with_file("/proc/sys/kernel/modules_disabled", b"0\n");
-        assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: loading is not permitted (no CAP_SYS_MODULE, "));
+        assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
     }
 
     #[test]
