@@ -46,6 +46,8 @@ pub struct Said {
     pub second: heapless::String<SYMBOL_BYTES>,
     /// How often else something of the kind is said.
     pub others: usize,
+    /// Whether all of it was read, and nothing of earlier loads: what is not here was not said.
+    pub is_exact: bool,
 }
 
 impl Said {
@@ -97,34 +99,60 @@ impl Said {
 
     /// What the log of the kernel says of the module `name` since the monotonic time `since_us`; nothing where it cannot be read.
     pub fn read<K: Kernel>(kernel: &K, name: &str, since_us: u64) -> Said {
+        // Modules of the same name may be tried one soon after the other: a mark tells what the log's clock shows now.
+        kernel.log_record(MARK);
+        let age_us = kernel.now_us().saturating_sub(since_us);
+        let mut mark_us = None;
+        let is_read = each_record(kernel, &mut |record_us, message| {
+            if MARK.trim_ascii_end().strip_prefix(b"<7>") == Some(message.as_bytes()) {
+                mark_us = Some(record_us);
+            }
+        });
+        let from_us = match mark_us {
+            Some(mark_us) => mark_us.saturating_sub(age_us),
+            None => since_us.saturating_sub(KLOG_SLACK_US),
+        };
         // Records may be lost while we read; then the oldest of those left is where to begin again.
         const TRIES: usize = 3;
         let mut said = Said::default();
-        for _ in 0..TRIES {
-            let Ok(file) = kernel.open(c"/dev/kmsg") else { break };
+        for _ in 0..if is_read.is_some() { TRIES } else { 0 } {
             said = Said::default();
-            let mut buf = [0; LINE_BYTES];
-            let mut lines = Lines::new(kernel, file, &mut buf);
-            let was_lost = loop {
-                match lines.next_line() {
-                    Some((_, Ok(line))) => {
-                        let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
-                        if let Some((head, message)) = record
-                            && time_us(head).is_some_and(|time_us| time_us.saturating_add(KLOG_SLACK_US) >= since_us)
-                        {
-                            said.hear(name, message);
-                        }
-                    }
-                    Some((_, Err(LineError::TooLong))) => {}
-                    Some((_, Err(LineError::Read(errno)))) => break errno == Errno::EPIPE,
-                    None => break false,
+            let is_whole = each_record(kernel, &mut |record_us, message| {
+                if record_us >= from_us {
+                    said.hear(name, message);
                 }
-            };
-            if !was_lost {
+            });
+            if is_whole == Some(true) {
+                said.is_exact = mark_us.is_some() && since_us > 0;
                 break;
             }
         }
         said
+    }
+}
+
+/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console. A record whose line does not end
+/// shows only when the next is there, as that may continue it (kernel/printk/printk.c, vprintk_store).
+const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure\n";
+
+/// Hands each record of the log to `each`: its time in µs, its message. Whether none was lost; `None` where there is no log.
+fn each_record<K: Kernel>(kernel: &K, each: &mut dyn FnMut(u64, &str)) -> Option<bool> {
+    let mut buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(kernel, kernel.open(c"/dev/kmsg").ok()?, &mut buf);
+    loop {
+        match lines.next_line() {
+            Some((_, Ok(line))) => {
+                let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
+                if let Some((head, message)) = record
+                    && let Some(record_us) = time_us(head)
+                {
+                    each(record_us, message);
+                }
+            }
+            Some((_, Err(LineError::TooLong))) => {}
+            Some((_, Err(LineError::Read(errno)))) => return Some(errno != Errno::EPIPE),
+            None => return Some(true),
+        }
     }
 }
 
@@ -205,6 +233,20 @@ mod tests {
             assert_eq!(said("m", &log, 400_000), (kind, first.into(), second.into(), 0), "{message}");
             assert_eq!(said("m", &log, 700_001).0, Kind::Nothing);
         }
+    }
+
+    #[test]
+    fn a_mark_tells_what_the_clock_of_the_log_shows() {
+        // The load begins when the fake's clock shows 0, and that of the log 5000.
+        let log = "4,1,4999,-;m: earlier\n4,2,4999,-;Lockdown: x: earlier\n4,3,5000,-;m: Unknown symbol a (err -2)\n\
+            15,4,5000,-;modest: looks here for the cause of a failure\n";
+        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 0));
+        let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
+        assert!(!Said::read(&fake, "m", 0).is_exact, "no time is known");
+        assert!(Said::read(&fake, "m", 10).is_exact);
+        assert_eq!(fake.calls.take()[0], "log <7>modest: looks here for the cause of a failure\n");
+        let (before, _) = log.rsplit_once("15,").unwrap();
+        assert_eq!(said("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             _ => {}
         }
-        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, tell)) {
+        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, &said, tell)) {
             return;
         }
         if self.told_by_machine(&name, &said, tell) {
@@ -134,6 +134,8 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
                  of the initramfs, or load the module later"
             )),
+            // The errno is what the init of a module, or the kernel, may mean in many ways; the words are its own.
+            Kind::Text if is_vague(errno) => tell(&format_args!("{errno}: in the kernel's log it says: \"{first}\"")),
             Kind::Text | Kind::Policy => tell(&format_args!("{cause}; the kernel's log: \"{first}\"")),
             _ => tell(&cause),
         }
@@ -220,12 +222,33 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
     }
 
     /// Tells if what the module says of itself is cause enough.
-    fn told_by_file(&self, elf: &mut Image, tell: Tell) -> bool {
+    fn told_by_file(&self, elf: &mut Image, said: &Said, tell: Tell) -> bool {
         let errno = self.errno;
         match errno {
             Errno::ENOEXEC => self.tell_release(elf, tell),
             Errno::EKEYREJECTED | Errno::ENOKEY if !elf.is_signed() => {
                 tell(&format_args!("{errno}: not signed, and this kernel takes signed modules alone"));
+                true
+            }
+            Errno::EKEYREJECTED if said.kind == Kind::Policy && said.first.ends_with("unavailable key is rejected") => {
+                tell(&format_args!(
+                    "{errno}: signed with a key that this kernel does not have: take the module from the build of this \
+                     very kernel"
+                ));
+                true
+            }
+            // The kernel says nothing of it (kernel/module/signing.c), and refuses it even where it takes unsigned ones.
+            Errno::EKEYREJECTED if said.is_exact && said.kind != Kind::Policy => {
+                tell(&format_args!(
+                    "{errno}: its signature is not that of what it holds: it was changed after it was signed"
+                ));
+                true
+            }
+            // The kernel names every symbol that it misses.
+            Errno::ENOENT if said.is_exact && matches!(said.kind, Kind::Nothing | Kind::Text) => {
+                let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
+                let end = if said.kind == Kind::Text { "\"" } else { "" };
+                tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
                 true
             }
             Errno::ENOENT => {
@@ -297,6 +320,11 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             _ => false,
         }
     }
+}
+
+/// Whether the kernel answers so for many reasons, as may the init of a module for others.
+fn is_vague(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOENT | Errno::ENOEXEC | Errno::EBUSY | Errno::EINVAL)
 }
 
 /// How many more there are of something.
@@ -451,9 +479,11 @@ mod tests {
     fn the_log_and_the_file_tell_the_cause() {
         let good = Fake::default()
             .with_file("/m.ko", &made(GOOD))
-            .with_file("/proc/kallsyms", b"0 D printk\n0 T taken\t[x]\n");
+            .with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n0 T taken\t[x]\n");
         let other =
             Fake::default().with_file("/m.ko", &made(OTHER)).with_file("/proc/kallsyms", b"0 T crc16\n0 T taken\n");
+        let marked = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let signed = Fake::default().with_file("/m.ko", &marked);
         let unsigned = "EKEYREJECTED: not signed, and this kernel takes signed modules alone";
         for (fake, errno, log, want) in [
             (
@@ -555,6 +585,26 @@ mod tests {
                 "ENODEV: its init found no device that it is for; the kernel's log: \"no chip at 0x48\"",
             ),
             (&good, E::ENODEV, "x", "ENODEV: its init found no device that it is for"),
+            (&good, E::EINVAL, "m: no such mode", "EINVAL: in the kernel's log it says: \"no such mode\""),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "Loading of module with unavailable key is rejected",
+                "EKEYREJECTED: signed with a key that this kernel does not have: take the module from the build of this \
+                 very kernel",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x\n15,3,1000000,-;modest: looks here for the cause of a failure",
+                "EKEYREJECTED: its signature is not that of what it holds: it was changed after it was signed",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x",
+                "EKEYREJECTED: not signed with a key that this kernel trusts, and it enforces signatures",
+            ),
         ] {
             assert_eq!(said(fake, errno, log), want, "{log}");
         }
