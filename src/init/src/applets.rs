@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
-use modest_loader::explain::{self, Case};
+use modest_loader::explain::{self, Case, KernelLog};
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, Offers, Request};
@@ -178,7 +178,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             LOADED
         }
         Err(failure) => {
-            let case = Case { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+            let (exporters, log) = (&explain::no_exporters, &KernelLog::default());
+            let case = Case { file, failure, since_us, budget_bytes: None, exporters, log };
             explain::explain(&Linux, &case, &mut |cause| {
                 console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
             });

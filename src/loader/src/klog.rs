@@ -1,6 +1,8 @@
 //! What the kernel's log says of a load that failed (Documentation/ABI/testing/dev-kmsg): the messages of kernel/module/*.c,
 //! kernel/params.c and drivers/base/firmware_loader/main.c, read back from `/dev/kmsg`.
 
+use core::cell::Cell;
+
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{KLOG_SLACK_US, KLOG_TEXT_BYTES, LINE_BYTES, SYMBOL_BYTES};
@@ -46,6 +48,17 @@ pub struct Said {
     pub second: heapless::String<SYMBOL_BYTES>,
     /// How often else something of the kind is said.
     pub others: usize,
+}
+
+/// The kernel's log, open where it was read to: so each record is read once, however many loads fail, and what is said of one of
+/// them is not taken for what is said of the next.
+#[allow(missing_debug_implementations)]
+pub struct KernelLog<K: Kernel>(Cell<Option<K::File>>);
+
+impl<K: Kernel> Default for KernelLog<K> {
+    fn default() -> Self {
+        KernelLog(Cell::new(None))
+    }
 }
 
 impl Said {
@@ -95,14 +108,14 @@ impl Said {
         }
     }
 
-    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`; nothing where it cannot be read.
-    pub fn read<K: Kernel>(kernel: &K, name: &str, since_us: u64) -> Said {
-        // Records may be lost while we read; then the oldest of those left is where to begin again.
+    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`, and since `log` was read last;
+    /// nothing where it cannot be read.
+    pub fn read<K: Kernel>(kernel: &K, log: &KernelLog<K>, name: &str, since_us: u64) -> Said {
+        // Records may be lost while we read; then we are at the oldest of those left.
         const TRIES: usize = 3;
         let mut said = Said::default();
         for _ in 0..TRIES {
-            let Ok(file) = kernel.open(c"/dev/kmsg") else { break };
-            said = Said::default();
+            let Some(file) = log.0.take().or_else(|| kernel.open(c"/dev/kmsg").ok()) else { break };
             let mut buf = [0; LINE_BYTES];
             let mut lines = Lines::new(kernel, file, &mut buf);
             let was_lost = loop {
@@ -120,6 +133,7 @@ impl Said {
                     None => break false,
                 }
             };
+            log.0.set(Some(lines.into_file()));
             if !was_lost {
                 break;
             }
@@ -168,7 +182,7 @@ mod tests {
 
     fn said(name: &str, log: &str, since_us: u64) -> (Kind, String, String, usize) {
         let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
-        let said = Said::read(&fake, name, since_us);
+        let said = Said::read(&fake, &KernelLog::default(), name, since_us);
         (said.kind, said.first.to_string(), said.second.to_string(), said.others)
     }
 
@@ -214,6 +228,16 @@ mod tests {
         assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 1));
         let log = "4,1,0,-;m: disagrees about version of symbol a\n4,2,0,-;m: Unknown symbol a (err -22)\n";
         assert_eq!(said("m", log, 0), (Kind::Disagrees, "a".into(), "".into(), 0));
-        assert_eq!(Said::read(&Fake::default(), "m", 0).kind, Kind::Nothing);
+        assert_eq!(Said::read(&Fake::default(), &KernelLog::default(), "m", 0).kind, Kind::Nothing);
+    }
+
+    #[test]
+    fn what_was_read_before_is_said_of_another_load() {
+        let log = b"4,1,0,-;m: Unknown symbol a (err -2)\n";
+        let fake = Fake::default().with_file("/dev/kmsg", log);
+        let log = KernelLog::default();
+        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Unknown);
+        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Nothing);
+        assert_eq!(fake.calls.borrow().iter().filter(|call| *call == "open /dev/kmsg").count(), 1);
     }
 }

@@ -23,7 +23,7 @@ type Image<'b> = Elf<&'b mut dyn Bytes>;
 type Tell<'t> = &'t mut dyn FnMut(&dyn Display);
 
 /// Finds the cause of what the kernel answered to a load, and tells it.
-pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Tell) {
+pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell: Tell) {
     let inquiry = Inquiry { kernel, case, errno };
     let mut is_told = false;
     // The others are what its init said, or say it all.
@@ -33,6 +33,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
             | Errno::EINVAL
             | Errno::ENOENT
             | Errno::EBUSY
+            | Errno::EEXIST
             | Errno::EFAULT
             | Errno::ENOSPC
             | Errno::ERANGE
@@ -70,9 +71,9 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
     }
 }
 
-struct Inquiry<'i, 'c, K> {
+struct Inquiry<'i, 'c, K: Kernel> {
     kernel: &'i K,
-    case: &'i Case<'c>,
+    case: &'i Case<'c, K>,
     errno: Errno,
 }
 
@@ -85,7 +86,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Some(written) => drop(name.push_str(written)),
             None => drop(fmt::write(&mut name, format_args!("{}", name::of(shown(self.case.file))))),
         }
-        let said = Said::read(self.kernel, &name, self.case.since_us);
+        let said = Said::read(self.kernel, self.case.log, &name, self.case.since_us);
         let (first, second) = (said.first.as_str(), said.second.as_str());
         let others = Others(said.others);
         let is_of_other = matches!(said.kind, Kind::Magic | Kind::Disagrees);
@@ -121,7 +122,8 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             _ => {}
         }
-        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, tell)) {
+        let is_rejected = said.kind == Kind::Policy;
+        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, is_rejected, tell)) {
             return;
         }
         if self.told_by_machine(&name, &said, tell) {
@@ -219,12 +221,20 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
     }
 
     /// Tells if what the module says of itself is cause enough.
-    fn told_by_file(&self, elf: &mut Image, tell: Tell) -> bool {
+    fn told_by_file(&self, elf: &mut Image, is_rejected: bool, tell: Tell) -> bool {
         let errno = self.errno;
         match errno {
             Errno::ENOEXEC => self.tell_release(elf, tell),
             Errno::EKEYREJECTED | Errno::ENOKEY if !elf.is_signed() => {
                 tell(&format_args!("{errno}: not signed, and this kernel takes signed modules alone"));
+                true
+            }
+            // Where it is the key, or there is no signature to check, the kernel's log says so.
+            Errno::EKEYREJECTED if !is_rejected => {
+                tell(&format_args!(
+                    "{errno}: its content is not what was signed: the file is damaged, or was changed (stripped, say) \
+                     after that"
+                ));
                 true
             }
             Errno::ENOENT => {
@@ -285,6 +295,9 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             Errno::EBUSY | Errno::EEXIST if is_coming(self.kernel, Name(name)) => {
                 tell_it(&"another load of it is under way, and its init has not returned yet")
+            }
+            Errno::EEXIST if is_live(self.kernel, Name(name)) => {
+                tell_it(&format_args!("a module of its name, `{name}`, is loaded already, from another file"))
             }
             Errno::ENOMEM => match memory::available_bytes(self.kernel) {
                 Some(bytes) => tell_it(&format_args!(
@@ -420,6 +433,7 @@ mod tests {
     use crate::elf::tests::Made;
     use crate::explain::no_exporters;
     use crate::kernel::fake::Fake;
+    use crate::klog::KernelLog;
     use Errno as E;
 
     const GOOD: &[&str] = &["license=GPL", "vermagic=6.1.0-test SMP", "depends=a,b", "parmtype=queue_depth:uint"];
@@ -437,7 +451,14 @@ mod tests {
         };
         let mut text = None;
         let failure = Failure::Kernel(errno);
-        let case = Case { file: c"/m.ko", failure, since_us: 900_000, budget_bytes: None, exporters: &exporters };
+        let case = Case {
+            file: c"/m.ko",
+            failure,
+            since_us: 900_000,
+            budget_bytes: None,
+            exporters: &exporters,
+            log: &KernelLog::default(),
+        };
         let log = format!("6,1,5,-;m: Unknown symbol old (err -2)\n4,2,1000000,-;{log}\n");
         let fake = fake.clone().with_file("/dev/kmsg", log.as_bytes());
         crate::explain::explain(&fake, &case, &mut |cause| {
@@ -593,6 +614,11 @@ mod tests {
             ),
             (with("/sys/module/m/initstate", "coming\n"), E::EBUSY, coming),
             (
+                with("/sys/module/m/initstate", "live\n"),
+                E::EEXIST,
+                "EEXIST: a module of its name, `m`, is loaded already, from another file",
+            ),
+            (
                 with("/proc/meminfo", "MemAvailable: 2048 kB\n"),
                 E::ENOMEM,
                 "ENOMEM: not enough memory: the machine has 2.0 MiB left, and loading takes up to twice the image",
@@ -605,6 +631,20 @@ mod tests {
             .with_file("/proc/self/status", b"CapEff:\t0000000000010000\n")
             .with_file("/proc/sys/kernel/modules_disabled", b"0\n");
         assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: loading is not permitted (no CAP_SYS_MODULE, "));
+    }
+
+    #[test]
+    fn of_a_signature_it_is_told_what_does_not_fit() {
+        let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let fake = Fake::default().with_file("/m.ko", &signed);
+        assert_eq!(
+            said(&fake, E::EKEYREJECTED, "x"),
+            "EKEYREJECTED: its content is not what was signed: the file is damaged, or was changed (stripped, say) after \
+             that"
+        );
+        let rejected = "Loading of module with unavailable key is rejected";
+        let said = said(&fake, E::EKEYREJECTED, rejected);
+        assert!(said.ends_with(&format!("enforces signatures; the kernel's log: \"{rejected}\"")), "{said}");
     }
 
     #[test]
@@ -636,6 +676,7 @@ mod tests {
             since_us: 0,
             budget_bytes: None,
             exporters: &no_exporters,
+            log: &KernelLog::default(),
         };
         let mut text = String::new();
         crate::explain::explain(&fake, &case, &mut |cause| text = cause.to_string());
