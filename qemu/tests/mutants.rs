@@ -53,8 +53,8 @@ fn check(board: &str) {
     boot(board, "module.sig_enforce=1", &all);
     let machine = Scenario::new(board, None).unwrap().board.arch.machine();
     // A compressed file that decodes in spite of its damage holds what it held, or its checksum would not match.
-    let is_refused = |image: &Vec<u8>| refused_by_kernel(image, machine).is_some();
-    let refused: Vec<_> = all.into_iter().filter(|m| m.image.as_ref().is_none_or(is_refused)).collect();
+    let is_refused = |image: &[u8]| refused_by_kernel(image, machine).is_some();
+    let refused: Vec<_> = all.into_iter().filter(|m| m.image().is_none_or(is_refused)).collect();
     boot(board, "", &refused);
 }
 
@@ -65,7 +65,7 @@ fn boot(board: &str, append: &str, mutants: &[Mutant]) {
     scenario = scenario.append("quiet loglevel=1 panic=-1");
     scenario.board.qemu.timeout_s += mutants.len() as u64;
     let controls = CONTROLS.map(|(name, format)| (encode(&scenario.module(name).unwrap(), format).unwrap(), format));
-    let files = mutants.iter().map(|m| (m.bytes.clone(), m.format)).chain(controls);
+    let files = mutants.iter().map(|m| (m.file().unwrap(), m.format)).chain(controls);
     let mut manifest = String::new();
     for (number, (bytes, format)) in files.enumerate() {
         let path = format!("/m/{number:04}.ko{}", format.ending());
@@ -135,7 +135,7 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
         |word: &&str| word.starts_with('E') && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     let cause = said.split_once(": ").filter(|(errno, _)| is_errno(errno)).map_or(said, |(_, cause)| cause);
     let shown = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "#");
-    let fault = mutant.image.as_ref().and_then(|image| Elf::open(&image[..], Some(machine)).err());
+    let fault = mutant.image().and_then(|image| Elf::open(image, Some(machine)).err());
     if let Some(fault) = fault {
         // What this machine is, is another here.
         let fault = fault.to_string();
@@ -157,6 +157,8 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
             "its content is not what was signed: ",
             "not signed, and this kernel takes signed modules alone",
             "its signature is malformed",
+            // The name of the key is in what is damaged.
+            "not signed with a key that this kernel trusts, and it enforces signatures; the kernel's log: \"Loading of module with ",
         ],
     };
     known.iter().find(|known| cause.starts_with(**known)).map(|_| shown(cause))

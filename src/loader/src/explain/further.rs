@@ -47,6 +47,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
     if is_about_file && let Ok(file) = kernel.open(case.file) {
         match kernel.stat(&file) {
             Ok(stat) if stat.kind != FileKind::Regular => {
+                case.log.skip(kernel);
                 return tell(&Cause { failure: case.failure, fault: Some(Fault::NotRegular(stat.kind)) });
             }
             _ => {}
@@ -56,13 +57,17 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
                 // It was not the file that could not be decoded, but we who cannot.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
-                Err(fault) => tell(&Cause { failure: case.failure, fault: Some(fault) }),
+                Err(fault) => {
+                    case.log.skip(kernel);
+                    tell(&Cause { failure: case.failure, fault: Some(fault) })
+                }
             }
             is_told = true;
         });
         if let (false, Err(Failure::Decode(error))) = (is_told, looked)
             && !matches!(error, DecodeError::Unsupported(_))
         {
+            case.log.skip(kernel);
             return tell(&Cause { failure: case.failure, fault: Some(Fault::Unreadable(error)) });
         }
     }
