@@ -57,6 +57,8 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
                 // It was not the file that could not be decoded, but we who cannot.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
+                // What the kernel knows the name of, it has read.
+                Err(_) if errno == Errno::EEXIST => return,
                 Err(fault) => {
                     case.log.skip(kernel);
                     tell(&Cause { failure: case.failure, fault: Some(fault) })
@@ -66,6 +68,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
         });
         if let (false, Err(Failure::Decode(error))) = (is_told, looked)
             && !matches!(error, DecodeError::Unsupported(_))
+            && errno != Errno::EEXIST
         {
             case.log.skip(kernel);
             return tell(&Cause { failure: case.failure, fault: Some(Fault::Unreadable(error)) });
