@@ -137,9 +137,9 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
     let shown = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "#");
     let fault = mutant.image().and_then(|image| Elf::open(image, Some(machine)).err());
     if let Some(fault) = fault {
-        // What this machine is, is another here.
+        // What this machine is, is another here, and with that where a machine's class is worth a word.
         let fault = fault.to_string();
-        let expected = fault.split("; this machine is ").next()?;
+        let expected = fault.split("; this machine is ").next()?.trim_end_matches(" (32 bits)");
         return cause.starts_with(expected).then(|| shown(expected));
     }
     let known: &[&str] = match mutant.damage {
