@@ -127,6 +127,11 @@ impl Scenario {
         self.extra(path, 0o120_777, to)
     }
 
+    /// Adds a FIFO.
+    pub fn fifo(self, path: &str) -> Self {
+        self.extra(path, 0o010_644, "")
+    }
+
     /// Adds a program.
     pub fn program(self, path: &str, from: &Path) -> Result<Self> {
         let bytes = std::fs::read(from).with_context(|| format!("{}", from.display()))?;
@@ -231,6 +236,11 @@ pub fn modules_in(tree: &Tree, folders: &[&str]) -> Result<Vec<String>> {
 /// `bytes` in gzip.
 pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     codec::encode(bytes, Format::Gzip)
+}
+
+/// The digest of an image, as `@sha256=` has it.
+pub fn sha256(image: &[u8]) -> String {
+    modest_loader::pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The one line of `console` that modest wrote and that begins so.

@@ -59,7 +59,7 @@ fn every_bad_file_is_named_and_the_boot_goes_on() {
         let line = line(&console, begins).unwrap();
         assert!(line.contains(says), "{line}: expected {says}");
     };
-    says("/etc/modest.manifest:3:19: ", "unknown attribute @optionl; expected @optional, @if=, @size=");
+    says("/etc/modest.manifest:3:19: ", "unknown attribute @optionl; expected @optional, @if=, @timeout=");
     says("missing: ENOENT: no such file, /m/missing.ko (optional)", "");
     says("riscv: ENOEXEC: ", "built for RISC-V (64 bits); this machine is AArch64, /m/riscv.ko");
     says("truncated: ENOEXEC: ", "the file is truncated: it has");

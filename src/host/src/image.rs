@@ -34,6 +34,8 @@ pub struct Options {
     pub init: PathBuf,
     /// What to change in modules.
     pub change: Change,
+    /// Whether each entry of the manifest gets the digest of its module.
+    pub pin: bool,
     /// How the archive is compressed.
     pub compress: Format,
     /// A manifest in place of the board's modules: its name, for messages, and its text.
@@ -67,6 +69,7 @@ impl Options {
         Options {
             init,
             change: Change::default(),
+            pin: false,
             compress: Format::Plain,
             manifest: None,
             verbatim_manifest: None,
@@ -119,7 +122,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
     let loaded = files.len();
     let comment = format!("{}, Linux {}", board.name, tree.release);
-    let manifest = plan.manifest(&comment, tree, &files)?;
+    let manifest = plan.manifest(&comment, tree, &files, options.pin)?;
     notes.extend(plan.notes().map(String::from));
     let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
     let wanted = wanted(board, kernel, options);
@@ -571,6 +574,22 @@ mod tests {
         assert!(find("k/ext4.ko").starts_with(&whole));
         assert!(image.manifest.contains(&format!("@optional @size={} ", stripped.len())), "{}", image.manifest);
         assert_eq!(image.modules_saved_bytes, (whole.len() - stripped.len()) as u64);
+        // A digest in the image is that of what is there; one that is given is that of what the tree has.
+        let [is, was] = [&stripped, &whole].map(|image| crate::module::sha256(image));
+        fixture.options.pin = true;
+        fixture.options.change.format = Some(Format::Gzip);
+        let image = built(&fixture);
+        let entry = format!("k/virtio_blk.ko.gz @optional @size={} @sha256={is} ", stripped.len());
+        assert!(image.manifest.contains(&entry), "{}", image.manifest);
+        assert_eq!(image.manifest.lines().filter(|line| line.contains(" @sha256=")).count(), 2, "{}", image.manifest);
+        fixture.options.pin = false;
+        fixture.options.manifest = Some(("m".into(), format!("virtio_blk @sha256={was}\n").into()));
+        let image = built(&fixture);
+        assert!(image.manifest.contains(&format!(" @sha256={is}\n")), "{}", image.manifest);
+        fixture.options.manifest = Some(("m".into(), format!("virtio_blk @sha256={is}\n").into()));
+        let board = board(MINIMAL).unwrap();
+        let error = build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap_err().to_string();
+        assert_eq!(error, format!("k/virtio_blk.ko.xz: its SHA-256 is {was}, @sha256= says {is}"));
     }
 
     #[test]

@@ -189,6 +189,8 @@ mod tests {
             file: file.into(),
             bytes: Vec::new(),
             image_bytes: 0,
+            sha256: String::new(),
+            original_sha256: String::new(),
             saved_bytes: 0,
             not_stripped: None,
             firmware: Vec::new(),

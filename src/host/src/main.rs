@@ -137,6 +137,9 @@ struct How {
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "debug",
         value_parser = strip())]
     strip: Option<Strip>,
+    /// Gives each entry the digest of its module, without which the target does not load it
+    #[arg(long)]
+    pin: bool,
     /// The compression of the image
     #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = compress())]
     compress: Format,
@@ -283,6 +286,7 @@ fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
         change: Change { format: how.modules_as.0, strip: how.strip },
+        pin: how.pin,
         compress: how.compress,
         manifest: how.manifest.as_ref().map(named).transpose()?,
         include: how.include.clone(),

@@ -7,7 +7,7 @@ use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use modest_loader::elf::Machine;
 use modest_loader::image::Format;
-use modest_loader::name;
+use modest_loader::{name, pin};
 
 use crate::board::Arch;
 use crate::codec::{decode, encode};
@@ -23,6 +23,10 @@ pub struct ModuleFile {
     pub bytes: Vec<u8>,
     /// Length of its image, uncompressed.
     pub image_bytes: u64,
+    /// Digest of its image, as `@sha256=` has it.
+    pub sha256: String,
+    /// The same of the tree's file, before stripping.
+    pub original_sha256: String,
     /// By how much stripping made its image shorter.
     pub saved_bytes: u64,
     /// Why it was not stripped, if it should have been.
@@ -47,6 +51,7 @@ pub struct Change {
 impl ModuleFile {
     /// Reads `file` of the tree, and changes it.
     pub fn read(tree: &Tree, file: &str, arch: Arch, change: Change) -> Result<ModuleFile> {
+        ensure!(is_below(file), "{file} in modules.dep is not below {}", tree.dir.display());
         let path = tree.dir.join(file);
         Self::read_fallible(tree, file, &path, arch, change).with_context(|| format!("{}", path.display()))
     }
@@ -84,6 +89,8 @@ impl ModuleFile {
         Ok(ModuleFile {
             file: format!("{stem}{}", format.ending()),
             image_bytes: image.len() as u64,
+            sha256: sha256(image),
+            original_sha256: sha256(&whole),
             saved_bytes: (whole.len() - image.len()) as u64,
             not_stripped,
             firmware: values("firmware").map(String::from).collect(),
@@ -92,6 +99,16 @@ impl ModuleFile {
             bytes,
         })
     }
+}
+
+/// The digest of an image, as `@sha256=` has it.
+pub(crate) fn sha256(image: &[u8]) -> String {
+    pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a path stays in the folder that it is relative to, as far as the path itself tells: links are the tree's own affair.
+pub(crate) fn is_below(path: &str) -> bool {
+    !path.starts_with('/') && path.split('/').all(|part| part != "..")
 }
 
 /// Checks that a program will run on the board without a library; a script is taken as it is.
@@ -170,6 +187,16 @@ pub(crate) mod tests {
         }
         let tree = Tree::find(&dir).unwrap();
         (tmp, tree)
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_tree_is_refused() {
+        let (_tmp, tree) = tree(&[("k/a.ko", &module(&["license=GPL"]))]);
+        for path in ["../k/a.ko", "k/../../6.1.0/k/a.ko", "/etc/passwd"] {
+            let error = ModuleFile::read(&tree, path, Arch::Aarch64, Change::default()).err().unwrap();
+            assert_eq!(error.to_string(), format!("{path} in modules.dep is not below {}", tree.dir.display()));
+        }
+        assert!(is_below("k/a..ko") && ModuleFile::read(&tree, "k/a.ko", Arch::Aarch64, Change::default()).is_ok());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
 use modest_loader::load::LoadPath;
-use modest_loader::manifest::{Entry, Line};
+use modest_loader::manifest::{Entry, Line, Times};
 use modest_loader::name::{self, Name};
+use modest_loader::pin::Pin;
 use modest_loader::resolve::config::Config;
 use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
 
@@ -16,7 +17,7 @@ use crate::board::{Board, KernelSpec};
 use crate::did_you_mean;
 use crate::kernel::Tree;
 use crate::modprobe::Database;
-use crate::module::ModuleFile;
+use crate::module::{ModuleFile, is_below};
 
 /// What is to be loaded, unresolved: the lines of a manifest, each with the place that it comes from.
 #[derive(Clone, Debug)]
@@ -79,6 +80,10 @@ pub struct Step {
     pub optional: bool,
     /// The load path to use.
     pub path: Option<LoadPath>,
+    /// What it may take.
+    pub times: Times,
+    /// The digest that the entry has for it.
+    pub sha256: Option<String>,
     /// The alias of a device without which nothing needs it.
     pub device: Option<String>,
     /// Its parameters in modprobe.d.
@@ -121,12 +126,14 @@ impl Plan {
         let device = entry.device.map(String::from);
         let step = Step { optional: entry.optional, device, ..Step::default() };
         if module.contains('/') {
+            ensure!(is_below(module), "{module} leads out of {in_tree}; expected a path below that");
             if !tree.dir.join(module).is_file() {
                 let known = tree.indexed("modules.dep");
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
-            return self.add(Step { file: module.into(), path: entry.path, params: entry.params.into(), ..step });
+            let (path, times, sha256) = (entry.path, entry.times, entry.sha256.map(|pin| pin.to_string()));
+            return self.add(Step { file: module.into(), path, times, sha256, params: entry.params.into(), ..step });
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
@@ -149,7 +156,8 @@ impl Plan {
                 let mut step = Step { file: file.into(), options, ..step.clone() };
                 step.optional |= !planned.is_required;
                 if is_target {
-                    (step.path, step.params) = (entry.path, entry.params.into());
+                    (step.path, step.times, step.params) = (entry.path, entry.times, entry.params.into());
+                    step.sha256 = entry.sha256.map(|pin| pin.to_string());
                 }
                 return self.add(step);
             }
@@ -173,6 +181,7 @@ impl Plan {
 
     /// Adds a file; one that is there already stays where it is, and becomes what both ask for.
     fn add(&mut self, new: Step) -> Result<()> {
+        ensure!(is_below(&new.file), "{} in modules.dep is not below its tree", new.file);
         let mut steps =
             self.rows.iter_mut().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None });
         let Some(old) = steps.find(|step| step.file == new.file) else {
@@ -192,7 +201,15 @@ impl Plan {
         if old.options.is_empty() {
             old.options = new.options;
         }
+        if let (Some(old), Some(new_one)) = (&old.sha256, &new.sha256) {
+            let same = old.eq_ignore_ascii_case(new_one);
+            ensure!(same, "{} is listed twice, with @sha256={old} and @sha256={new_one}", name::of(&new.file));
+        }
+        old.sha256 = old.sha256.take().or(new.sha256);
         old.path = new.path.or(old.path);
+        if new.times != Times::default() {
+            old.times = new.times;
+        }
         Ok(())
     }
 
@@ -206,9 +223,10 @@ impl Plan {
         self.rows.iter().filter_map(|row| if let Row::Note(note) = row { Some(note.as_str()) } else { None })
     }
 
-    /// The manifest, with `files` being those of [`Plan::steps`].
-    pub fn manifest(&self, comment: &str, tree: &Tree, files: &[ModuleFile]) -> Result<String> {
-        Ok(format!("# {comment}\n{}", self.text(tree, Some(files))?))
+    /// The manifest, with `files` being those of [`Plan::steps`]; with `pin`, each has its digest. A digest in an entry must be
+    /// that of the tree's file.
+    pub fn manifest(&self, comment: &str, tree: &Tree, files: &[ModuleFile], pin: bool) -> Result<String> {
+        Ok(format!("# {comment}\n{}", self.text(tree, Some((files, pin)))?))
     }
 
     /// The manifest without what the files tell, but with what a person might want to know.
@@ -216,11 +234,12 @@ impl Plan {
         self.text(tree, None)
     }
 
-    fn text(&self, tree: &Tree, files: Option<&[ModuleFile]>) -> Result<String> {
+    fn text(&self, tree: &Tree, files: Option<(&[ModuleFile], bool)>) -> Result<String> {
         let root = tree.target_dir();
         let mut text = String::new();
         emit(&mut text, &Line::Root(&root))?;
-        let mut read = files.unwrap_or_default().iter();
+        let (read, pin) = files.unwrap_or_default();
+        let mut read = read.iter();
         for row in &self.rows {
             let step = match row {
                 Row::Directive(line) => {
@@ -235,17 +254,28 @@ impl Plan {
                 }
                 Row::Module(step) => step,
             };
-            // A file's name changes with its format.
-            let (file, size_bytes) = match files {
-                Some(_) => read.next().map(|module| (&module.file, Some(module.image_bytes))),
-                None => Some((&step.file, None)),
-            }
-            .context("as many files as steps")?;
+            // A file's name changes with its format, its digest with what is left out of it.
+            let (file, size_bytes, sha256) = match files {
+                Some(_) => {
+                    let module = read.next().context("as many files as steps")?;
+                    check_digest(step, module)?;
+                    let sha256 = (pin || step.sha256.is_some()).then_some(&module.sha256);
+                    (&module.file, Some(module.image_bytes), sha256)
+                }
+                None => (&step.file, None, step.sha256.as_ref()),
+            };
             check_length(&root, file)?;
-            let Step { optional, path, ref device, ref options, ref params, .. } = *step;
+            let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
             let params = [options.as_str(), params].join(" ");
             let (params, device) = (params.trim(), device.as_deref());
-            emit(&mut text, &Line::Entry(Entry { module: file, optional, path, size_bytes, device, params }))?;
+            let sha256 = match sha256 {
+                Some(digest) => Some(Pin::parse(digest).map_err(|_| anyhow!("{digest}: expected a SHA-256"))?),
+                None => None,
+            };
+            emit(
+                &mut text,
+                &Line::Entry(Entry { module: file, optional, path, size_bytes, sha256, device, times, params }),
+            )?;
         }
         Ok(text)
     }
@@ -261,6 +291,14 @@ pub(crate) fn not_planned(tree: &Tree, name: &str, error: PlanError) -> Error {
     let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
     let near = did_you_mean(&name::of(name).to_string(), names.iter().map(String::as_str));
     anyhow!("{name}: {error} in {dir}{near}")
+}
+
+/// Checks that a module of the tree is the one that its entry means.
+fn check_digest(step: &Step, module: &ModuleFile) -> Result<()> {
+    let ModuleFile { original_sha256: is, .. } = module;
+    let Some(says) = &step.sha256 else { return Ok(()) };
+    ensure!(is.eq_ignore_ascii_case(says), "{}: its SHA-256 is {is}, @sha256= says {says}", step.file);
+    Ok(())
 }
 
 /// Checks that the target can name a module's file.
@@ -300,6 +338,8 @@ mod tests {
         ("k/virtio_blk.ko", b""),
     ];
 
+    const DIGEST: &str = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef";
+
     fn resolve(source: &Source, tree: &Tree) -> Result<Plan> {
         Plan::resolve(source, tree, &Database::read(tree, &[&tree.dir], "", &mut |line| panic!("{line}"))?)
     }
@@ -312,6 +352,8 @@ mod tests {
             file: format!("{}.gz", step.file),
             bytes: Vec::new(),
             image_bytes: 7,
+            sha256: DIGEST.to_lowercase(),
+            original_sha256: DIGEST.to_lowercase(),
             saved_bytes: 0,
             not_stripped: None,
             firmware: Vec::new(),
@@ -319,7 +361,7 @@ mod tests {
             other_release: None,
         };
         let files: Vec<_> = plan.steps().map(file).collect();
-        let text = plan.manifest("x", &tree, &files)?;
+        let text = plan.manifest("x", &tree, &files, false)?;
         Ok((plan, text))
     }
 
@@ -338,14 +380,15 @@ mod tests {
     #[test]
     fn directives_are_kept_in_place_and_files_come_once() {
         let (plan, text) = resolved(
-            "@root /elsewhere\next4 @optional\n@on-error reboot\n\njbd2.ko @path=mmap a=1\nk/crc.ko\n# comment\n\
-             virtio-pci force=1\n@exec /bin/x",
+            "@root /elsewhere\next4 @optional @timeout=5s\n@on-error reboot\n\njbd2.ko @path=mmap @retry=3 a=1\nk/crc.ko\n\
+             # comment\nvirtio-pci force=1\n@exec /bin/x",
         )
         .unwrap();
         assert_eq!(
             text,
             "# x\n@root /lib/modules/6.1.0\n@budget 524288\n@on-error stop\nk/crc.ko.gz @size=7\n\
-             k/jbd2.ko.gz @path=mmap @size=7 a=1\nk/mbcache.ko.gz @optional @size=7\nk/ext4.ko.gz @optional @size=7\n\
+             k/jbd2.ko.gz @path=mmap @size=7 @retry=3 a=1\nk/mbcache.ko.gz @optional @size=7\n\
+             k/ext4.ko.gz @optional @size=7 @timeout=5000ms\n\
              @on-error reboot\n@exec /bin/x\n"
         );
         let notes: Vec<_> = plan.notes().collect();
@@ -355,6 +398,24 @@ mod tests {
         assert_eq!(notes[1..], [built_in]);
         let (_, text) = resolved("/lib/modules/6.1.0/k/crc.ko").unwrap();
         assert!(text.ends_with("k/crc.ko.gz @size=7\n@switch-root\n"), "{text}");
+    }
+
+    #[test]
+    fn a_digest_goes_with_its_module_and_must_be_right() {
+        let lower = DIGEST.to_lowercase();
+        let (_, text) =
+            resolved(&format!("ext4 @optional @sha256={DIGEST} a=1\njbd2\nk/ext4.ko @sha256={lower}")).unwrap();
+        assert!(text.contains("k/jbd2.ko.gz @size=7\n"), "{text}");
+        assert!(text.contains(&format!("k/ext4.ko.gz @size=7 @sha256={lower} a=1\n")), "{text}");
+        let other = DIGEST.replace('9', "8");
+        let error = format!("{:#}", resolved(&format!("ext4 @sha256={other}")).unwrap_err());
+        assert_eq!(error, format!("k/ext4.ko: its SHA-256 is {lower}, @sha256= says {other}"));
+        let twice = format!("{:#}", resolved(&format!("crc @sha256={DIGEST}\ncrc @sha256={other}")).unwrap_err());
+        assert!(twice.starts_with("m:2: crc is listed twice, with @sha256="), "{twice}");
+        let (_tmp, tree) = tree(&FILES);
+        let plan = resolve(&Source::names(&[format!("ext4 @sha256={DIGEST}")]), &tree).unwrap();
+        let listing = plan.listing(&tree).unwrap();
+        assert!(listing.ends_with(&format!("k/mbcache.ko\nk/ext4.ko @sha256={DIGEST}\n")), "{listing}");
     }
 
     #[test]
@@ -390,6 +451,7 @@ mod tests {
             ("virtio_blok", "did you mean virtio_blk or virtio_pci?"),
             ("k/ext5.ko", "did you mean k/ext4.ko"),
             ("/k/ext4.ko", "m:1: /k/ext4.ko is not in /lib/modules/6.1.0/"),
+            ("k/../../ext4.ko", "k/../../ext4.ko leads out of /lib/modules/6.1.0/"),
             ("ext4 @optionl", "m:1:6: unknown attribute @optionl"),
             ("crc a=1\ncrc a=2", "m:2: crc is listed twice, with parameters \"a=1\" and \"a=2\""),
         ] {

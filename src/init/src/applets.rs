@@ -5,13 +5,17 @@ use core::ffi::CStr;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain::{self, Case, KernelLog};
-use modest_loader::kernel::Kernel;
+use modest_loader::kernel::{Caller, Kernel};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
-use modest_loader::load::{self, Failure, Offers, Request};
+use modest_loader::load::{self, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Offers, Request};
 use modest_loader::manifest::{OnError, quote_param, size_bytes};
 use modest_loader::name;
+#[cfg(feature = "explain")]
+use modest_loader::report::Pieces;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
+#[cfg(feature = "time")]
+use modest_loader::sys;
 use modest_loader::sys::{Fd, Linux, Region, StringArray};
 
 use crate::console::{Console, write_all};
@@ -34,6 +38,17 @@ Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong
 ";
 static USAGE: [u8; USAGE_TEXT.len()] = bytes(USAGE_TEXT);
 
+#[cfg(feature = "explain")]
+const CHECK_TEXT: &str = "
+modest insmod --force-vermagic|--force-modversion FILE [PARAM]... has the kernel ignore what it was built for.
+
+modest check [--json] FILE...
+Tell what module files are, and what would keep this machine's kernel from taking them. Loads nothing.
+Exit codes: 0 nothing, 1 something, 2 wrong usage.
+";
+#[cfg(feature = "explain")]
+static CHECK: [u8; CHECK_TEXT.len()] = bytes(CHECK_TEXT);
+
 /// The smallest builds go without.
 const CMDLINE_TEXT: &str = "
 As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
@@ -54,8 +69,12 @@ pub fn main(argv: StringArray) -> u8 {
     match args.next().map(shown) {
         Some("load") => load(args),
         Some("insmod") => insmod(args),
+        #[cfg(feature = "explain")]
+        Some("check") => check(args),
         Some("--help" | "-h") => {
             print(&USAGE);
+            #[cfg(feature = "explain")]
+            print(&CHECK);
             if cfg!(feature = "names") { print(&CMDLINE) } else { LOADED }
         }
         Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
@@ -78,6 +97,8 @@ pub fn usage(text: &[u8]) -> u8 {
 }
 
 fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    #[cfg(feature = "time")]
+    sys::ignore_sigpipe();
     let mut console = Console::stream(2);
     let mut manifest = None;
     let mut dry_run = false;
@@ -153,8 +174,45 @@ pub fn named_manifest(cmdline: Cmdline) -> Option<modest_loader::Path> {
     modest_loader::path(&[cmdline.value("modest.manifest")?.as_bytes()])
 }
 
+/// The flag of finit_module(2) that an option of modprobe(8) stands for.
+fn forced(option: &CStr) -> Option<u32> {
+    match option.to_bytes() {
+        b"--force-modversion" => Some(IGNORE_MODVERSIONS),
+        b"--force-vermagic" => Some(IGNORE_VERMAGIC),
+        b"-f" | b"--force" => Some(IGNORE_MODVERSIONS | IGNORE_VERMAGIC),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "explain")]
+fn check(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
+    let mut file = args.next();
+    let is_json = file == Some(c"--json");
+    if is_json {
+        file = args.next();
+    }
+    let Some(file) = file else { return usage(b"modest: check needs files\n") };
+    let out = Fd::inherited(1);
+    let mut problems = 0;
+    for file in core::iter::once(file).chain(args) {
+        let mut write = |piece: &[u8]| write_all(&out, piece);
+        let mut pieces = Pieces::<512>::new(&mut write);
+        problems += modest_loader::check::check(&Linux, file, is_json, &mut pieces);
+        pieces.flush();
+    }
+    if problems == 0 { LOADED } else { FAILED }
+}
+
 fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
-    let Some(file) = args.next() else { return usage(b"modest: insmod needs a file\n") };
+    let mut file = args.next();
+    let mut flags = 0;
+    while cfg!(feature = "explain")
+        && let Some(flag) = file.and_then(forced)
+    {
+        flags |= flag;
+        file = args.next();
+    }
+    let Some(file) = file else { return usage(b"modest: insmod needs a file\n") };
     let mut console = Console::stream(2);
     let name = name::of(shown(file));
     let mut text = heapless::String::<LINE_BYTES>::new();
@@ -169,8 +227,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         return WRONG_USAGE;
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
-    let request = Request { file, params, path: None, size_bytes: None, flags: 0, measure: false, in_child: false };
-    let since_us = if cfg!(feature = "explain") { Linux.now_us() } else { 0 };
+    let (path, size_bytes, sha256) = (None, None, None);
+    let request = Request { file, params, path, size_bytes, sha256, flags, measure: false, caller: Caller::Itself };
     match load::load(&Linux, &mut Offers::default(), &request) {
         Ok(_) => LOADED,
         Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {
@@ -178,6 +236,11 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             LOADED
         }
         Err(failure) => {
+            // What the kernel said before this program was there is not about this load.
+            #[cfg(feature = "explain")]
+            let since_us = modest_loader::memory::started_us(&Linux).unwrap_or(0);
+            #[cfg(not(feature = "explain"))]
+            let since_us = 0;
             let (exporters, log) = (&explain::no_exporters, &KernelLog::default());
             let case = Case { file, failure, since_us, budget_bytes: None, exporters, log };
             explain::explain(&Linux, &case, &mut |cause| {

@@ -22,6 +22,8 @@ use crate::switch_root;
 /// The one main of PID 1.
 pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let started_us = sys::monotonic_us();
+    #[cfg(feature = "time")]
+    sys::default_signals();
     let unmounted = mount_all();
     let mut console = Console::of_init();
     let mut memory = line_memory(&mut console);
@@ -72,6 +74,8 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
 /// Runs `path` in place of this program; returns only when that fails, which it tells.
 pub fn exec(console: &mut Console, path: &CStr, argv: StringArray, envp: StringArray) {
     console.line(Level::Debug, format_args!("exec {}", shown(path)));
+    // The next init shall find no zombies that it knows nothing of.
+    while cfg!(feature = "time") && sys::reap() {}
     let errno = sys::execve(path, argv, envp);
     let meaning = match errno {
         Errno::ENOENT => "it or its interpreter is not there",

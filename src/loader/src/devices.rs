@@ -1,5 +1,6 @@
 //! The devices that the kernel knows, by their aliases (`MODALIAS=` in sysfs): what a module is asked for by.
 
+use crate::errno::Errno;
 use crate::kernel::{Kernel, read_small};
 use crate::limits::{INDEX_KEY_BYTES, UEVENT_BYTES};
 use crate::report::shown;
@@ -16,46 +17,69 @@ pub struct Device<'d> {
 }
 
 /// Visits the aliases of all devices on these buses, words that are names in `/sys/bus` or `/sys/class`; of all where there is none.
-pub fn each<K: Kernel>(kernel: &K, buses: &str, visit: &mut dyn FnMut(Device)) {
+/// What cannot be read is left out, and an error of the last such.
+pub fn each<K: Kernel>(kernel: &K, buses: &str, visit: &mut dyn FnMut(Device)) -> Result<(), Errno> {
+    let mut result = Ok(());
+    let mut keep = |of_one: Result<(), Errno>| match of_one {
+        // There need be no such bus, or not yet; a device may be gone by now, and not all that is in a class is one.
+        Ok(()) | Err(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR) => {}
+        error => result = error,
+    };
     for bus in buses.split_ascii_whitespace() {
-        each_of(kernel, format_args!("/sys/bus/{bus}/devices"), visit);
-        each_of(kernel, format_args!("/sys/class/{bus}"), visit);
+        each_of(kernel, format_args!("/sys/bus/{bus}/devices"), visit, &mut keep);
+        each_of(kernel, format_args!("/sys/class/{bus}"), visit, &mut keep);
     }
     if buses.is_empty() {
-        // Without sysfs there are no devices.
-        let _ = kernel.list(c"/sys/bus", &mut |bus| each_of(kernel, format_args!("/sys/bus/{bus}/devices"), visit));
-        let _ = kernel.list(c"/sys/class", &mut |class| each_of(kernel, format_args!("/sys/class/{class}"), visit));
+        let listed = kernel.list(c"/sys/bus", &mut |bus| {
+            each_of(kernel, format_args!("/sys/bus/{bus}/devices"), visit, &mut keep);
+        });
+        keep(listed);
+        let listed = kernel.list(c"/sys/class", &mut |class| {
+            each_of(kernel, format_args!("/sys/class/{class}"), visit, &mut keep);
+        });
+        keep(listed);
     }
+    result
 }
 
-fn each_of<K: Kernel>(kernel: &K, folder: core::fmt::Arguments, visit: &mut dyn FnMut(Device)) {
+fn each_of<K: Kernel>(
+    kernel: &K, folder: core::fmt::Arguments, visit: &mut dyn FnMut(Device), keep: &mut dyn FnMut(Result<(), Errno>),
+) {
     let Some(folder) = path_of(folder) else { return };
-    // There need be no such bus, or not yet.
-    let _ = kernel.list(&folder, &mut |device| {
+    let listed = kernel.list(&folder, &mut |device| {
         let mut buf = [0; UEVENT_BYTES];
         // Longer paths than ours are none of a bus.
-        let uevent = path_of(format_args!("{}/{device}/uevent", shown(&folder)))
-            .and_then(|path| read_small(kernel, &path, &mut buf).ok());
+        let Some(path) = path_of(format_args!("{}/{device}/uevent", shown(&folder))) else { return };
+        let uevent = match read_small(kernel, &path, &mut buf) {
+            Ok(uevent) => Some(uevent),
+            // Write-only for some.
+            Err(Errno::EACCES) => None,
+            Err(errno) => {
+                keep(Err(errno));
+                None
+            }
+        };
         let lines = || text::fields(core::str::from_utf8(uevent.unwrap_or_default()).unwrap_or_default(), b'\n');
         let is_bound = lines().any(|line| line.starts_with("DRIVER="));
         for alias in lines().filter_map(|line| line.strip_prefix("MODALIAS=")).filter(|alias| !alias.is_empty()) {
             visit(Device { alias, is_bound });
         }
     });
+    keep(listed);
 }
 
 /// Whether a device has an alias that `pattern` matches; `-` and `_` are equal, but within brackets.
-pub fn exists<K: Kernel>(kernel: &K, pattern: &str) -> bool {
+pub fn exists<K: Kernel>(kernel: &K, pattern: &str) -> Result<bool, Errno> {
     let normal = |text: &str| {
         let mut normal = heapless::String::<INDEX_KEY_BYTES>::new();
         normalize_alias(text, &mut normal).ok().map(|()| normal)
     };
-    let Some(pattern) = normal(pattern) else { return false };
+    let Some(pattern) = normal(pattern) else { return Ok(false) };
     let mut found = false;
-    each(kernel, "", &mut |device| {
+    let read = each(kernel, "", &mut |device| {
         found |= normal(device.alias).is_some_and(|alias| matches_pattern(&pattern, &alias))
     });
-    found
+    if found { Ok(true) } else { read.map(|()| false) }
 }
 
 #[cfg(test)]
@@ -72,7 +96,7 @@ mod tests {
             .with_file("/sys/class/dmi/id/uevent", b"MODALIAS=dmi:x\n");
         let found = |buses| {
             let mut found = Vec::new();
-            each(&kernel, buses, &mut |device| found.push(format!("{} {}", device.alias, device.is_bound)));
+            each(&kernel, buses, &mut |device| found.push(format!("{} {}", device.alias, device.is_bound))).unwrap();
             found
         };
         assert_eq!(found(""), ["pci:v1d2 true", "of:Na-bT false", "acpi:A false", "dmi:x false"]);
@@ -80,7 +104,7 @@ mod tests {
         for (pattern, is_there) in
             [("pci:v1*", true), ("of:Na_b?", true), ("of:Na[-]bT", false), ("x", false), ("[", false)]
         {
-            assert_eq!(exists(&kernel, pattern), is_there, "{pattern}");
+            assert_eq!(exists(&kernel, pattern), Ok(is_there), "{pattern}");
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::errno::{Errno, meaning};
 use crate::image::{self, Format};
 use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
+#[cfg(feature = "time")]
+use crate::report::Time;
 
 /// There is none to look into.
 #[cfg(not(feature = "explain"))]
@@ -95,9 +97,19 @@ fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
     }
 }
 
+#[cfg(feature = "explain")]
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Cause { failure: *self, fault: None }.fmt(f)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {
+            Failure::Open(Errno::EXDEV) if cfg!(feature = "names") => {
+                (Errno::EXDEV, "it is outside of the @root, or a link leads there, and @confine forbids it")
+            }
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
             Failure::Memory(errno) => (errno, "not enough memory"),
@@ -109,12 +121,32 @@ impl fmt::Display for Cause {
                 };
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
+            #[cfg(feature = "time")]
+            Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
+            #[cfg(feature = "time")]
+            Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
+            #[cfg(feature = "pin")]
+            Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),
             None => write!(f, "{errno}: {meaning}"),
         }
     }
+}
+
+#[cfg(feature = "time")]
+fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
+    let time = Time(timeout_ms);
+    let left = match is_left {
+        true => "left behind, as nothing ends it: until a restart the module can be neither used nor loaded again",
+        false => "it was ended",
+    };
+    write!(
+        f,
+        "{ETIMEDOUT}: its init has not returned within {time}; {left}. Give it more @timeout=, or leave it out",
+        ETIMEDOUT = Errno::ETIMEDOUT
+    )
 }
 
 /// What an errno of open(2) means for a module file.

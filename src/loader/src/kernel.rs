@@ -55,6 +55,55 @@ impl<T: AsRef<[u8]> + fmt::Debug> Pages for T {
     }
 }
 
+/// Who makes a call that loads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// This process.
+    #[default]
+    Itself,
+    /// A child process, which the kernel may kill: then the call is ENOMEM.
+    Child,
+    /// The same, for so many ms at most.
+    #[cfg(feature = "time")]
+    Within(u32),
+}
+
+impl Caller {
+    /// The call's time in ms, if it has a limit.
+    pub fn timeout_ms(self) -> Option<u32> {
+        match self {
+            #[cfg(feature = "time")]
+            Caller::Within(ms) => Some(ms),
+            _ => None,
+        }
+    }
+}
+
+/// Why a call that loads failed. In builds without the feature `time`, an errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The kernel refused the module, or its init did.
+    Kernel(Errno),
+    /// See [`Failure::TimedOut`].
+    #[cfg(feature = "time")]
+    TimedOut {
+        /// The time that it had.
+        timeout_ms: u32,
+        /// Whether the call goes on.
+        is_left: bool,
+    },
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        match error {
+            CallError::Kernel(errno) => Failure::Kernel(errno),
+            #[cfg(feature = "time")]
+            CallError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
+        }
+    }
+}
+
 /// A kernel to load modules into.
 pub trait Kernel {
     /// An open file, closed when dropped.
@@ -66,24 +115,28 @@ pub trait Kernel {
 
     /// Opens `path` for reading; never blocks on a FIFO (open(2)).
     fn open(&self, path: &CStr) -> Result<Self::File, Errno>;
+    /// Opens `path` below the folder `dir` for reading: EXDEV if it or a link on its way leads out of that (openat2(2),
+    /// RESOLVE_BENEATH). A kernel without that call, before 5.6, follows no link there.
+    fn open_beneath(&self, dir: &Self::File, path: &CStr) -> Result<Self::File, Errno>;
     /// Reads on from the file's position: number of bytes, 0 at the end (read(2)).
     fn read(&self, file: &Self::File, buf: &mut [u8]) -> Result<usize, Errno>;
     /// Reads from `offset` without moving the file's position (pread(2)).
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Kind and size of an open file (fstat(2)).
     fn stat(&self, file: &Self::File) -> Result<Stat, Errno>;
-    /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`. With `in_child` a child
-    /// process makes the call, which is ENOMEM if the kernel kills that.
-    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno>;
+    /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`.
+    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError>;
     /// Whether the kernel knows finit_module at all (since 3.8), whatever it answered to a module.
     fn has_finit_module(&self) -> bool;
-    /// Loads the module at `image` (init_module(2)); `in_child` as above.
-    fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno>;
+    /// Loads the module at `image` (init_module(2)). After [`CallError::TimedOut`] with a call that was left behind, image and
+    /// parameters must stay where they are, as with the calls above and below.
+    fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError>;
     /// User memory that [`Kernel::stream_module`] takes besides its source; `None` where the kernel cannot do it.
     fn stream_window_bytes(&self) -> Option<usize>;
     /// Loads the module whose image of `len_bytes` is what the source makes, piece by piece (init_module(2) on memory that
-    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed.
-    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure>;
+    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed. It is
+    /// always a child process that makes the call.
+    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure>;
     /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
     fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
     /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory (unlink(2)).
@@ -99,11 +152,13 @@ pub trait Kernel {
     fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno>;
     /// Whether there is something at `path` (faccessat(2)).
     fn exists(&self, path: &CStr) -> bool;
-    /// Runs a program with these arguments, the first of which is its path, and waits for its end: what wait4(2) says of it.
-    fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno>;
+    /// Runs a program with these arguments, the first of which is its path, and waits for its end: what wait4(2) says of it. When
+    /// its time is over, it is killed with its process group, and that is ETIMEDOUT.
+    fn spawn(&self, argv: &[&CStr], envp: &[&CStr], timeout_ms: Option<u32>) -> Result<i32, Errno>;
     /// Hears of devices from here on (netlink(7), NETLINK_KOBJECT_UEVENT); `None` where the kernel has no network.
     fn uevents(&self) -> Option<Self::File>;
-    /// Waits until devices came or went, or the time is over. Without a source of news it waits for a moment only.
+    /// Waits until devices came or went, or the time is over. Without a source of news it waits for a moment only. Children of
+    /// this process that ended are reaped.
     fn wait(&self, uevents: Option<&Self::File>, timeout_ms: u32);
     /// The running kernel's release, as in `/lib/modules/RELEASE` (uname(2)).
     fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno>;
@@ -145,7 +200,7 @@ pub mod fake {
         files: BTreeMap<String, Rc<Vec<u8>>>,
         read_at_most: Option<usize>,
         fail_read_after: Option<(usize, Errno)>,
-        answers: RefCell<VecDeque<Result<(), Errno>>>,
+        answers: RefCell<VecDeque<Result<(), CallError>>>,
         /// What was asked of the kernel, but for reads.
         pub calls: RefCell<Vec<String>>,
         /// The images given to init_module.
@@ -188,14 +243,34 @@ pub mod fake {
         }
         /// What the next calls of finit_module and init_module return; success once these are used up.
         pub fn answering(self, answers: &[Result<(), Errno>]) -> Self {
-            self.answers.borrow_mut().extend(answers);
+            self.answers.borrow_mut().extend(answers.iter().map(|answer| answer.map_err(CallError::Kernel)));
+            self
+        }
+        /// What follows them: this failure.
+        pub fn then(self, error: CallError) -> Self {
+            self.answers.borrow_mut().push_back(Err(error));
             self
         }
         fn record(&self, call: String) {
             self.calls.borrow_mut().push(call);
         }
-        fn answer(&self) -> Result<(), Errno> {
-            self.answers.borrow_mut().pop_front().unwrap_or(Ok(()))
+        fn answer(&self, caller: Caller) -> Result<(), CallError> {
+            let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(()));
+            #[cfg(feature = "time")]
+            if let Err(CallError::TimedOut { .. }) = answer {
+                self.clock.set(self.clock.get() + u64::from(caller.timeout_ms().unwrap()) * 1000);
+            }
+            answer
+        }
+    }
+
+    /// Who makes a call, as it is recorded.
+    fn by(caller: Caller) -> String {
+        match caller {
+            Caller::Itself => String::new(),
+            Caller::Child => " in a child".into(),
+            #[cfg(feature = "time")]
+            Caller::Within(ms) => format!(" in a child within {ms} ms"),
         }
     }
 
@@ -207,8 +282,17 @@ pub mod fake {
         fn open(&self, path: &CStr) -> Result<File, Errno> {
             let path = path.to_str().unwrap().to_string();
             self.record(format!("open {path}"));
-            let content = self.files.get(&path).ok_or(Errno::ENOENT)?.clone();
+            let is_folder = || self.files.keys().any(|file| file.starts_with(&format!("{path}/")));
+            let content = self.files.get(&path).cloned().or_else(|| is_folder().then(Default::default));
+            let content = content.ok_or(Errno::ENOENT)?;
             Ok(File { path, content, position: Cell::new(0) })
+        }
+        fn open_beneath(&self, dir: &File, path: &CStr) -> Result<File, Errno> {
+            let path = path.to_str().unwrap();
+            if path.split('/').any(|part| part == "..") {
+                return Err(Errno::EXDEV);
+            }
+            self.open(&std::ffi::CString::new(format!("{}/{path}", dir.path)).unwrap())
         }
         fn read(&self, file: &File, buf: &mut [u8]) -> Result<usize, Errno> {
             let n = self.read_at(file, buf, file.position.get() as u64)?;
@@ -227,29 +311,28 @@ pub mod fake {
         fn stat(&self, file: &File) -> Result<Stat, Errno> {
             Ok(Stat { kind: FileKind::Regular, size_bytes: file.content.len() as u64, device: 1 })
         }
-        fn finit_module(&self, file: &File, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno> {
-            let child = if in_child { " in a child" } else { "" };
-            self.record(format!("finit {} {:?} {flags}{child}", file.path, params.to_str().unwrap()));
+        fn finit_module(&self, file: &File, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError> {
+            self.record(format!("finit {} {:?} {flags}{}", file.path, params.to_str().unwrap(), by(caller)));
             if self.lacks_finit {
-                return Err(Errno::ENOSYS);
+                return Err(CallError::Kernel(Errno::ENOSYS));
             }
-            self.answer()
+            self.answer(caller)
         }
         fn has_finit_module(&self) -> bool {
             !self.lacks_finit
         }
-        fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno> {
-            let child = if in_child { " in a child" } else { "" };
-            self.record(format!("init {:?}{child}", params.to_str().unwrap()));
+        fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError> {
+            self.record(format!("init {:?}{}", params.to_str().unwrap(), by(caller)));
             self.images.borrow_mut().push(image.to_vec());
-            self.answer()
+            self.answer(caller)
         }
         fn stream_window_bytes(&self) -> Option<usize> {
             self.record("userfaultfd".into());
             (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
         }
-        fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure> {
-            self.record(format!("stream {len_bytes} {:?}", params.to_str().unwrap()));
+        fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
+            let within = caller.timeout_ms().map_or(String::new(), |ms| format!(" within {ms} ms"));
+            self.record(format!("stream {len_bytes} {:?}{within}", params.to_str().unwrap()));
             let mut image = vec![0; len_bytes];
             open(&mut |source| {
                 for piece in image.chunks_mut(WINDOW_BYTES / 3) {
@@ -260,7 +343,7 @@ pub mod fake {
                 Ok(source.finish()?)
             })?;
             self.images.borrow_mut().push(image);
-            self.answer().map_err(Failure::Kernel)
+            Ok(self.answer(caller)?)
         }
         fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
             self.record(format!("forget {} {offset} {len_bytes}", file.path));
@@ -290,9 +373,13 @@ pub mod fake {
         fn exists(&self, path: &CStr) -> bool {
             self.files.contains_key(path.to_str().unwrap())
         }
-        fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno> {
-            self.record(format!("spawn {argv:?} {envp:?}"));
-            self.answer().map(|()| 0)
+        fn spawn(&self, argv: &[&CStr], envp: &[&CStr], timeout_ms: Option<u32>) -> Result<i32, Errno> {
+            let within = timeout_ms.map_or(String::new(), |ms| format!(" within {ms} ms"));
+            self.record(format!("spawn {argv:?} {envp:?}{within}"));
+            match self.answer(Caller::Itself) {
+                Err(CallError::Kernel(errno)) => Err(errno),
+                answer => answer.map(|()| 0).map_err(|error| panic!("{error:?}")),
+            }
         }
         fn uevents(&self) -> Option<File> {
             None

@@ -12,6 +12,8 @@
 
 use core::fmt;
 
+#[cfg(feature = "explain")]
+pub mod check;
 pub mod cmdline;
 pub mod decode;
 pub mod devices;
@@ -30,6 +32,7 @@ pub mod load;
 pub mod manifest;
 pub mod memory;
 pub mod name;
+pub mod pin;
 pub mod report;
 pub mod resolve;
 pub mod root;

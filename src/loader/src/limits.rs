@@ -72,6 +72,19 @@ pub const PLAN_DEPTH: usize = 32;
 /// only as far as it is filled.
 pub const CONFIG_BYTES: usize = 256 << 10;
 
+/// The longest that a process is waited for once it was killed, in ms: what sleeps and can be ended ends at once, but giving a
+/// module back may wait for all processors (synchronize_rcu), and a busy machine takes its time. What cannot be ended costs the boot so much more.
+pub const KILL_WAIT_MS: u32 = 1000;
+
+/// How often a module may be tried again (`@retry=`): with the waits below for a minute, as long as the kernel waits for firmware.
+pub const RETRIES: u8 = 60;
+
+/// The wait before the first further try, in ms, which each further one doubles: devices that were just powered take some 10 ms.
+pub const RETRY_WAIT_MS: u32 = 50;
+
+/// The longest wait between two tries, in ms: what takes longer to come is not missed for longer than this.
+pub const RETRY_LONGEST_WAIT_MS: u32 = 1000;
+
 /// A file's name in a folder: NAME_MAX.
 pub const FILE_NAME_BYTES: usize = 255;
 

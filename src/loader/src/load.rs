@@ -11,10 +11,13 @@ use crate::decode::{self, DecodeError, Opener, Taker};
 use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::image::{self, Format};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{CallError, Caller, Kernel, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
+#[cfg(feature = "pin")]
+use crate::pin;
+use crate::pin::Pin;
 
 /// A way to put a module into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,9 @@ pub struct Facts {
     pub window_bytes: Option<u64>,
     /// What paths would need and have; `None` while the choice does not depend on it.
     pub memory: Option<Memory>,
+    /// Whether the manifest says what its digest is, so that it is read or decoded here.
+    #[cfg(feature = "pin")]
+    pub is_pinned: bool,
 }
 
 /// What a path that takes user memory needs and has, in bytes.
@@ -94,6 +100,9 @@ pub struct Memory {
     pub available: Option<u64>,
     /// Ceiling on the loader's own memory.
     pub budget: Option<u64>,
+    /// Whether all of the image is made here on every path, to be checked.
+    #[cfg(feature = "pin")]
+    pub is_pinned: bool,
 }
 
 impl Memory {
@@ -107,6 +116,8 @@ impl Memory {
         // A dictionary is touched only as far as the image fills it.
         let decoder = self.decoder.saturating_add(self.dictionary.min(self.image));
         match path {
+            #[cfg(feature = "pin")]
+            LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap if self.is_pinned => decoder,
             LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap => 0,
             LoadPath::Stream => decoder.saturating_add(window),
             LoadPath::Buffer => decoder.saturating_add(self.image),
@@ -154,10 +165,15 @@ pub enum Refusal {
     NoDecoder(Format, Option<Format>),
     /// The path demanded cannot take such a file on this kernel.
     Unfit(LoadPath, Format),
+    /// Pinned, but this build does not decode the format, so nothing tells what would be loaded.
+    #[cfg(feature = "pin")]
+    Unchecked(Format),
     /// Over the ceiling: needs, has.
     OverBudget(u64, u64),
     /// Over the machine's free memory: needs, has.
     OverMemory(u64, u64),
+    /// Only finit_module takes flags, and it cannot take the file.
+    Force(Format),
     /// The file's dictionary, or window, is over what is allowed without a budget.
     Dictionary(u64),
 }
@@ -176,11 +192,21 @@ impl fmt::Display for Refusal {
             Refusal::Unfit(path, format) => {
                 write!(f, "@path={path} cannot load a file that is {} on this kernel", format.name())
             }
+            #[cfg(feature = "pin")]
+            Refusal::Unchecked(format) => {
+                write!(f, "@sha256= cannot be checked: this build does not decode {}", format.name())
+            }
             Refusal::OverBudget(needs, has) | Refusal::OverMemory(needs, has) => {
                 let of_budget = matches!(self, Refusal::OverBudget(..));
                 let has_it = if of_budget { "@budget allows" } else { "the machine has" };
                 write!(f, "needs {} KiB of memory, and {has_it} {}", needs.div_ceil(1024), has / 1024)
             }
+            Refusal::Force(_) if !cfg!(feature = "explain") => Ok(()),
+            Refusal::Force(format) => write!(
+                f,
+                "to be forced, which only finit_module can, and that takes no file that is {} on this kernel: decompress it",
+                format.name()
+            ),
             Refusal::Dictionary(needs) => write!(
                 f,
                 "its dictionary of {} KiB is over DICTIONARY_BYTES, {}; a larger @budget would allow it",
@@ -217,6 +243,13 @@ fn decodes(format: Format) -> bool {
 }
 
 impl Facts {
+    fn is_pinned(&self) -> bool {
+        #[cfg(feature = "pin")]
+        return self.is_pinned;
+        #[cfg(not(feature = "pin"))]
+        false
+    }
+
     fn can(&self, path: LoadPath) -> bool {
         let plain = self.format == Format::Plain;
         match path {
@@ -239,7 +272,8 @@ impl Facts {
     /// The path that no demand of the manifest changes.
     fn automatic(&self) -> Option<LoadPath> {
         let in_kernel = [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Mmap];
-        let path = in_kernel.into_iter().find(|path| self.can(*path));
+        // Where it is pinned, the bytes that are checked are to be those that are loaded.
+        let path = in_kernel.into_iter().find(|path| self.can(*path) && !self.is_pinned());
         match path {
             // A file that is mapped stays in the page cache, which costs memory if the file is on a disk.
             Some(path @ (LoadPath::FinitCompressed | LoadPath::Mmap))
@@ -255,12 +289,17 @@ impl Facts {
 
 /// The path for a module: finit where the kernel can, then what costs least memory on a machine that has little.
 pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
+    #[cfg(feature = "pin")]
+    if facts.is_pinned && !decodes(facts.format) {
+        return Err(Refusal::Unchecked(facts.format));
+    }
     let path = match facts.wanted {
         Some(path) if facts.can(path) => path,
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes))?,
     };
-    let (LoadPath::Stream | LoadPath::Buffer, Some(memory)) = (path, facts.memory) else { return Ok(path) };
+    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned();
+    let (true, Some(memory)) = (takes_memory, facts.memory) else { return Ok(path) };
     memory.allows(memory.added(path, facts.window_bytes.unwrap_or(0))).map(|()| path)
 }
 
@@ -312,12 +351,14 @@ pub struct Request<'a> {
     pub path: Option<LoadPath>,
     /// The image's length in bytes, where the manifest tells.
     pub size_bytes: Option<u64>,
+    /// Its digest, likewise: no other image is loaded.
+    pub sha256: Option<Pin<'a>>,
     /// Flags of finit_module besides those of the path (`MODULE_INIT_*`).
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
     pub measure: bool,
-    /// Whether a child process makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
-    pub in_child: bool,
+    /// Who makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
+    pub caller: Caller,
 }
 
 /// How a module was loaded.
@@ -344,39 +385,119 @@ pub enum Failure {
     Decode(DecodeError),
     /// No path can take it.
     Refusal(Refusal),
+    /// The image is not the one that the manifest means.
+    #[cfg(feature = "pin")]
+    Mismatch(pin::Mismatch),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
+    /// The call that loads did not return in its time: it was ended, or is left behind in a process that nothing ends.
+    #[cfg(feature = "time")]
+    TimedOut {
+        /// The time that it had.
+        timeout_ms: u32,
+        /// Whether the call goes on.
+        is_left: bool,
+    },
+    /// The kernel is still busy with the module, which was left behind.
+    #[cfg(feature = "time")]
+    Left,
+}
+
+impl Failure {
+    /// Whether the call goes on. What it reads must stay where it is, in memory that is never given back.
+    pub fn is_left(self) -> bool {
+        match self {
+            #[cfg(feature = "time")]
+            Failure::TimedOut { is_left, .. } => is_left,
+            _ => false,
+        }
+    }
+
+    /// Whether it may pass by itself, so that trying again can help:
+    /// - a file that is not there yet;
+    /// - EBUSY: what the module needs is still being initialised, or a duplicate of it (kernel/module/main.c);
+    /// - EAGAIN, ETIMEDOUT: its init says so;
+    /// - ENODEV, ENXIO, EPROBE_DEFER: its init found no device, or not what that needs. What a driver's probe says does not reach the
+    ///   init, and is tried again by the kernel itself (drivers/base/dd.c), but for `platform_driver_probe`: ENODEV, once and for all;
+    /// - ENOENT: its init found no firmware, or somebody else has yet to load what exports a symbol.
+    ///
+    /// What the kernel finds in the file stays so, as do permission and parameters.
+    #[cfg(feature = "time")]
+    pub fn may_pass(self) -> bool {
+        /// Of `linux/errno.h`: not for user space, but an init may return it.
+        const EPROBE_DEFER: Errno = Errno(517);
+        const PASSING: [Errno; 7] =
+            [Errno::EBUSY, Errno::EAGAIN, Errno::ETIMEDOUT, Errno::ENODEV, Errno::ENXIO, EPROBE_DEFER, Errno::ENOENT];
+        match self {
+            Failure::Open(errno) => errno == Errno::ENOENT,
+            Failure::Kernel(errno) => PASSING.contains(&errno),
+            Failure::TimedOut { is_left, .. } => !is_left,
+            _ => false,
+        }
+    }
+}
+
+/// What a call that read `memory` came to.
+fn having_read<R>(memory: R, result: Result<(), CallError>) -> Result<(), Failure> {
+    let result = result.map_err(Failure::from);
+    if result.is_err_and(Failure::is_left) {
+        core::mem::forget(memory);
+    }
+    result
 }
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Failure {
         match error {
             DecodeError::Read(errno) => Failure::Read(errno),
+            #[cfg(feature = "pin")]
+            DecodeError::Mismatch(mismatch) => Failure::Mismatch(mismatch),
             error => Failure::Decode(error),
         }
     }
 }
 
+/// `MODULE_INIT_IGNORE_MODVERSIONS` of `linux/module.h`: the CRCs of symbols are not compared.
+pub const IGNORE_MODVERSIONS: u32 = 1;
+
+/// `MODULE_INIT_IGNORE_VERMAGIC`: what it was built for does not matter.
+pub const IGNORE_VERMAGIC: u32 = 2;
+
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
 const COMPRESSED_FILE: u32 = 4;
 
-/// Opens the module of `request` and chooses its path without loading it.
+/// Opens the module of `request`, chooses its path and checks its digest without loading it.
 pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<(LoadPath, Format), Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
     let format = read_format(kernel, &file)?;
-    Ok((choose_for(kernel, offers, request, &file, format)?.0, format))
+    let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
+    #[cfg(feature = "pin")]
+    if let Some(pin) = request.sha256 {
+        check(kernel, pin, &file, format, extent)?;
+    }
+    #[cfg(not(feature = "pin"))]
+    let _ = extent;
+    Ok((path, format))
 }
 
 /// Loads the module of `request`.
 pub fn load<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) -> Result<Loaded, Failure> {
     let file = kernel.open(request.file).map_err(Failure::Open)?;
+    load_file(kernel, offers, request, file)
+}
+
+/// As [`load`], of a file that is open already.
+pub fn load_file<K: Kernel>(
+    kernel: &K, offers: &mut Offers, request: &Request, file: K::File,
+) -> Result<Loaded, Failure> {
     let name = name::basename(request.file.to_str().unwrap_or_default());
     // The magic decides; the name only says whether to look before the first call or after its refusal.
-    let plain_by_name = matches!(name::strip_ko(name), Some((_, Format::Plain)));
+    let plain_by_name = request.sha256.is_none() && matches!(name::strip_ko(name), Some((_, Format::Plain)));
     let mut format = if plain_by_name { Format::Plain } else { read_format(kernel, &file)? };
     let mut request = *request;
     loop {
-        let may_be_finit = offers.has_finit && matches!(request.path, None | Some(LoadPath::Finit));
+        let may_be_finit =
+            request.sha256.is_none() && offers.has_finit && matches!(request.path, None | Some(LoadPath::Finit));
         // Not in the smallest builds, which are all in few pages.
         let (path, extent) = if cfg!(feature = "stream") && format == Format::Plain && may_be_finit {
             // There is nothing better.
@@ -446,6 +567,8 @@ impl Extent {
             dictionary: self.dictionary_bytes,
             available,
             budget,
+            #[cfg(feature = "pin")]
+            is_pinned: false,
         }
     }
 }
@@ -464,12 +587,16 @@ fn choose_for<K: Kernel>(
         kernel_decodes: if plain { None } else { offers.kernel_decodes(kernel) },
         window_bytes: None,
         memory: None,
+        #[cfg(feature = "pin")]
+        is_pinned: request.sha256.is_some(),
     };
     // Which of them it is may depend on the machine's memory; for a plain file there is nothing better than finit.
-    let depends = match facts.wanted {
-        None => decodes(format) && !facts.can(LoadPath::Finit),
-        Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer) && decodes(format),
-    };
+    let depends = decodes(format)
+        && match facts.wanted {
+            _ if facts.is_pinned() => true,
+            None => !facts.can(LoadPath::Finit),
+            Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer),
+        };
     let mut extent = Extent::default();
     if depends {
         facts.window_bytes = offers.window_bytes(kernel);
@@ -478,9 +605,14 @@ fn choose_for<K: Kernel>(
                 extent = measured;
                 let available = memory::available_bytes(kernel);
                 facts.memory = Some(extent.memory(format, available, offers.budget_bytes));
+                #[cfg(feature = "pin")]
+                if let Some(memory) = facts.memory.as_mut().filter(|_| facts.is_pinned) {
+                    memory.is_pinned = true;
+                    memory.decoder = memory.decoder.saturating_add(pin::CHECK_BYTES);
+                }
             }
             // What we cannot make out, the kernel may.
-            Err(_) if facts.wanted.is_none() && facts.can(LoadPath::FinitCompressed) => {}
+            Err(_) if facts.wanted.is_none() && !facts.is_pinned() && facts.can(LoadPath::FinitCompressed) => {}
             Err(failure) => return Err(failure),
         }
     }
@@ -553,14 +685,19 @@ fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) 
 fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
+    #[cfg(feature = "pin")]
+    if let Some(pin) = request.sha256
+        && matches!(path, LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap)
+    {
+        check(kernel, pin, file, format, extent)?;
+    }
     match path {
-        LoadPath::Finit => {
-            kernel.finit_module(file, request.params, request.flags, request.in_child).map_err(Failure::Kernel)
-        }
+        LoadPath::Finit => Ok(kernel.finit_module(file, request.params, request.flags, request.caller)?),
         LoadPath::FinitCompressed => {
             let flags = request.flags | COMPRESSED_FILE;
-            kernel.finit_module(file, request.params, flags, request.in_child).map_err(Failure::Kernel)
+            Ok(kernel.finit_module(file, request.params, flags, request.caller)?)
         }
+        _ if cfg!(feature = "explain") && request.flags != 0 => Err(Failure::Refusal(Refusal::Force(format))),
         LoadPath::Mmap => {
             let len_bytes = kernel.stat(file).map_err(Failure::Read)?.size_bytes;
             // mmap refuses a length of 0 as it does nonsense; the kernel's word for an empty image is ENOEXEC.
@@ -568,10 +705,19 @@ fn attempt<K: Kernel>(
                 return Err(Failure::Kernel(Errno::ENOEXEC));
             }
             let region = kernel.map(file, len_bytes as usize).map_err(Failure::Memory)?;
-            kernel.init_module(region.as_ref(), request.params, request.in_child).map_err(Failure::Kernel)
+            let result = kernel.init_module(region.as_ref(), request.params, request.caller);
+            having_read(region, result)
         }
         LoadPath::Stream | LoadPath::Buffer => decoded(kernel, request, file, format, path, extent),
     }
+}
+
+/// Checks the digest of a file that the kernel is to read for itself, or that is not to be loaded.
+#[cfg(feature = "pin")]
+#[inline(never)]
+fn check<K: Kernel>(kernel: &K, pin: Pin, file: &K::File, format: Format, extent: Extent) -> Result<(), Failure> {
+    let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
+    with_source(kernel, file, format, extent, &mut |source| Ok(pin::Pinned::new(source, pin).check(most)?))
 }
 
 /// Loads by a path on which the image is read or decoded here.
@@ -582,9 +728,15 @@ fn decoded<K: Kernel>(
     if len_bytes == 0 {
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
-    let mut open = |take: Taker<'_>| with_source(kernel, file, format, extent, take);
+    let mut open = |take: Taker<'_>| match request.sha256 {
+        #[cfg(feature = "pin")]
+        Some(pin) => with_source(kernel, file, format, extent, &mut |source| with_pin(source, pin, take)),
+        _ => with_source(kernel, file, format, extent, take),
+    };
     match path {
-        LoadPath::Stream if cfg!(feature = "stream") => kernel.stream_module(len_bytes, request.params, &mut open),
+        LoadPath::Stream if cfg!(feature = "stream") => {
+            kernel.stream_module(len_bytes, request.params, request.caller, &mut open)
+        }
         _ => buffer(kernel, request, len_bytes, &mut open),
     }
 }
@@ -596,7 +748,8 @@ fn buffer<K: Kernel>(kernel: &K, request: &Request, len_bytes: usize, open: Open
         n if n == len_bytes => Ok(source.finish()?),
         _ => Err(DecodeError::Length.into()),
     })?;
-    kernel.init_module(image, request.params, request.in_child).map_err(Failure::Kernel)
+    let result = kernel.init_module(image, request.params, request.caller);
+    having_read(region, result)
 }
 
 /// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
@@ -654,6 +807,13 @@ fn allocate_for<K: Kernel>(kernel: &K, extent: Extent) -> Result<K::Region, Fail
     kernel.allocate(len_bytes).map_err(Failure::Memory)
 }
 
+/// Has `take` take the image of `source` as long as that may be the one with this digest.
+#[cfg(feature = "pin")]
+#[inline(never)]
+fn with_pin(source: &mut dyn decode::Source, pin: Pin, take: Taker) -> Result<(), Failure> {
+    take(&mut pin::Pinned::new(source, pin))
+}
+
 #[cfg(feature = "gzip")]
 #[inline(never)]
 fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, window: &mut [u8], take: Taker) -> Result<(), Failure> {
@@ -686,6 +846,8 @@ mod tests {
         kernel_decodes: None,
         window_bytes: None,
         memory: None,
+        #[cfg(feature = "pin")]
+        is_pinned: false,
     };
 
     #[test]
@@ -704,6 +866,8 @@ mod tests {
                 dictionary: 0,
                 available: Some(available),
                 budget,
+                #[cfg(feature = "pin")]
+                is_pinned: false,
             })
         };
         let (roomy, low, tight) = (has(64 * MIB, None), has(3 * MIB, None), has(MIB + 9, None));
@@ -724,6 +888,8 @@ mod tests {
                 dictionary: MIB,
                 available: Some(available),
                 budget,
+                #[cfg(feature = "pin")]
+                is_pinned: false,
             }),
             ..gz_streams
         };
@@ -823,7 +989,8 @@ mod tests {
     }
 
     fn request(file: &CStr) -> Request<'_> {
-        Request { file, params: c"a=1", path: None, size_bytes: None, flags: 0, measure: false, in_child: false }
+        let (params, sha256, caller) = (c"a=1", None, Caller::Itself);
+        Request { file, params, path: None, size_bytes: None, sha256, flags: 0, measure: false, caller }
     }
 
     fn calls(fake: &Fake, file: &CStr) -> (Result<LoadPath, Failure>, Vec<String>) {
@@ -968,6 +1135,193 @@ mod tests {
             let failure = load(&fake, &mut Offers::default(), &decoding(file, DECODED[0])).unwrap_err();
             assert_eq!(failure, Failure::Read(Errno::EIO));
             assert!(fake.images.take().is_empty());
+        }
+    }
+
+    #[cfg(feature = "pin")]
+    fn hex(image: &[u8]) -> String {
+        pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What becomes of a pinned file on each path that there is for it, with its calls, and the images that came through.
+    #[cfg(feature = "pin")]
+    fn pinned(file: &CStr, bytes: &[u8], hex: &str) -> Vec<(Option<LoadPath>, Result<LoadPath, Failure>, Fake)> {
+        let sha256 = Some(Pin::parse(hex).unwrap());
+        let format = name::strip_ko(file.to_str().unwrap()).unwrap().1;
+        let in_kernel: &[_] = match format {
+            Format::Plain => &[LoadPath::Finit, LoadPath::Mmap],
+            _ => &[LoadPath::FinitCompressed],
+        };
+        let paths =
+            [&[None], &in_kernel.iter().chain(DECODED).map(|path| Some(*path)).collect::<Vec<_>>()[..]].concat();
+        let load = |path| {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), bytes).reading_at_most(5000);
+            let fake = fake.with_file("/sys/module/compression", format.name().as_bytes());
+            let result = load(&fake, &mut Offers::default(), &Request { path, sha256, ..request(file) });
+            (path, result.map(|loaded| loaded.path), fake)
+        };
+        paths.into_iter().map(load).collect()
+    }
+
+    #[cfg(feature = "pin")]
+    fn loads(fake: &Fake) -> usize {
+        let is_finit = |call: &&String| call.starts_with("finit ");
+        fake.calls.borrow().iter().filter(is_finit).count() + fake.images.borrow().len()
+    }
+
+    /// Around the ends of the window's pieces, and of what is read at a time.
+    #[cfg(feature = "pin")]
+    const LENGTHS: [usize; 12] = [1, 55, 56, 63, 64, 4095, 4096, 4097, 16383, 16384, 16385, 3 * 16384 + 1];
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_module_with_the_right_digest_loads_by_a_path_that_checks_what_it_loads() {
+        for len in LENGTHS {
+            let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
+            for (file, good) in files(&image) {
+                for digest in [hex(&image), hex(&image).to_uppercase()] {
+                    for (wanted, result, fake) in pinned(file, &good, &digest) {
+                        assert_eq!(result, Ok(wanted.unwrap_or(DECODED[0])), "{file:?}, {len}");
+                        assert_eq!(loads(&fake), 1, "{file:?}, {len}");
+                        let images = fake.images.take();
+                        assert!(images.iter().all(|loaded| *loaded == image), "{file:?}, {len}");
+                        assert!(!images.is_empty() || wanted.is_some(), "{file:?}, {len}");
+                        let calls = fake.calls.take();
+                        assert_eq!(calls.iter().filter(|call| call.starts_with("open /m")).count(), 1, "{calls:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_module_with_another_digest_does_not_load() {
+        for len in LENGTHS {
+            let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
+            let mut flipped = image.clone();
+            flipped[len / 2] ^= 0x10;
+            let mut last = image.clone();
+            last[len - 1] ^= 1;
+            let (cut, longer) = (image[..len - 1].to_vec(), [&image[..], &[0]].concat());
+            let digest = hex(&image);
+            for other in [flipped, last, cut, longer, [&image[..], &image].concat()] {
+                // As valid files of their format: their own checksums are right.
+                for (file, bytes) in files(&other) {
+                    for (wanted, result, fake) in pinned(file, &bytes, &digest) {
+                        let is_empty = other.is_empty() && result == Err(Failure::Kernel(Errno::ENOEXEC));
+                        let is_told = matches!(result, Err(Failure::Mismatch(_)));
+                        assert!(is_told || is_empty, "{file:?}, {len}, {wanted:?}: {result:?}");
+                        assert_eq!(loads(&fake), 0, "{file:?}, {len}, {wanted:?}");
+                    }
+                }
+            }
+            for (file, good) in files(&image) {
+                let cut = good[..good.len() - 1].to_vec();
+                let mut flipped = good.clone();
+                flipped[good.len() / 2] ^= 0x10;
+                for bytes in [cut, flipped, [&good[..], b"x"].concat()] {
+                    for (wanted, result, fake) in pinned(file, &bytes, &digest) {
+                        // A bit of a header may say nothing of the image.
+                        if result.is_err() {
+                            assert_eq!(loads(&fake), 0, "{file:?}, {len}, {wanted:?}");
+                        } else {
+                            assert_ne!(file, c"/m.ko");
+                            assert!(fake.images.take().iter().all(|loaded| *loaded == image), "{file:?}, {len}");
+                        }
+                    }
+                }
+                // A digest that is wrong in its last bit.
+                let last = u8::from_str_radix(&digest[63..], 16).unwrap() ^ 1;
+                let wrong = format!("{}{last:x}", &digest[..63]);
+                for (_, result, fake) in pinned(file, &good, &wrong) {
+                    let Err(Failure::Mismatch(mismatch)) = result else { panic!("{result:?}") };
+                    let (is, says) = (&digest[48..], &wrong[48..]);
+                    assert_eq!(mismatch.to_string(), format!("its SHA-256 is ...{is}, @sha256= says ...{says}"));
+                    assert_eq!(loads(&fake), 0);
+                }
+            }
+        }
+        let digest = "0123456789abcdef".repeat(4);
+        let Err(Failure::Mismatch(mismatch)) = pinned(c"/m.ko", b"abc", &digest)[0].1 else { panic!() };
+        // FIPS 180-2, B.1.
+        let told = "its SHA-256 is ba7816bf8f01cfea..., @sha256= says 0123456789abcdef...";
+        assert_eq!(mismatch.to_string(), told);
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn an_empty_pinned_module_does_not_load() {
+        // That of nothing.
+        let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hex(b""), digest);
+        for (file, bytes) in files(b"") {
+            for (wanted, result, fake) in pinned(file, &bytes, digest) {
+                match wanted {
+                    // The kernel's own word for it.
+                    Some(LoadPath::Finit | LoadPath::FinitCompressed) => assert_eq!(loads(&fake), 1),
+                    _ => assert_eq!((result, loads(&fake)), (Err(Failure::Kernel(Errno::ENOEXEC)), 0), "{file:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_pinned_module_takes_the_paths_that_there_are() {
+        let image = [7; 50_000];
+        let digest = hex(&image);
+        let sha256 = Some(Pin::parse(&digest).unwrap());
+        for (file, good) in files(&image) {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), &good).without_userfaultfd();
+            let result = load(&fake, &mut Offers::default(), &Request { sha256, ..request(file) });
+            assert_eq!(result.map(|loaded| loaded.path), Ok(LoadPath::Buffer));
+            assert_eq!(fake.images.take(), [image]);
+            let wrong = "0".repeat(64);
+            let request = Request { sha256: Some(Pin::parse(&wrong).unwrap()), ..request(file) };
+            let result = load(&fake, &mut Offers::default(), &request);
+            assert!(matches!(result, Err(Failure::Mismatch(_))), "{result:?}");
+            let result = prepare(&fake, &mut Offers::default(), &request).map(|(path, _)| path);
+            assert!(matches!(result, Err(Failure::Mismatch(_))), "{result:?}");
+            let request = Request { sha256, ..request };
+            assert_eq!(prepare(&fake, &mut Offers::default(), &request).map(|(path, _)| path), Ok(LoadPath::Buffer));
+            assert_eq!(loads(&fake), 0);
+        }
+        // A compressed file with a plain name, and the other way.
+        #[cfg(feature = "gzip")]
+        for (file, bytes) in [(c"/m.ko", gzip(&image)), (c"/m.ko.gz", image.to_vec())] {
+            let fake = Fake::default().with_file(file.to_str().unwrap(), &bytes);
+            let result = load(&fake, &mut Offers::default(), &Request { sha256, ..request(file) });
+            assert_eq!((result.map(|loaded| loaded.path), loads(&fake)), (Ok(DECODED[0]), 1));
+        }
+        #[cfg(not(feature = "zstd"))]
+        for (path, compression) in [(None, "zstd"), (Some(LoadPath::FinitCompressed), "zstd"), (None, "xz")] {
+            let fake = Fake::default().with_file("/m.ko.zst", &[0x28, 0xb5, 0x2f, 0xfd, 0, 0]);
+            let fake = fake.with_file("/sys/module/compression", compression.as_bytes());
+            let request = Request { path, sha256, ..request(c"/m.ko.zst") };
+            let result = load(&fake, &mut Offers::default(), &request);
+            assert_eq!(result, Err(Failure::Refusal(Refusal::Unchecked(Format::Zstd))));
+            let told = "@sha256= cannot be checked: this build does not decode zstd";
+            assert_eq!(Refusal::Unchecked(Format::Zstd).to_string(), told);
+            assert_eq!(loads(&fake), 0);
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "pin", feature = "stream"))]
+    fn the_budget_counts_what_checking_takes() {
+        let image = vec![7; 1 << 20];
+        let digest = hex(&image);
+        let sha256 = Some(Pin::parse(&digest).unwrap());
+        for (path, besides) in [(None, 48 << 10), (Some(LoadPath::Finit), 0), (Some(LoadPath::Mmap), 0)] {
+            let least = PROGRAM_BYTES + besides + decoder_bytes(Format::Plain).0 + pin::CHECK_BYTES;
+            let fake = Fake::default().with_file("/m.ko", &image);
+            let request = Request { path, sha256, ..request(c"/m.ko") };
+            let loaded = load(&fake, &mut Offers::new(Some(least)), &request).unwrap();
+            assert_eq!((loaded.path, loaded.user_bytes), (path.unwrap_or(LoadPath::Stream), least));
+            let result = load(&fake, &mut Offers::new(Some(least - 1)), &request);
+            assert_eq!(result, Err(Failure::Refusal(Refusal::OverBudget(least, least - 1))));
+            assert_eq!(loads(&fake), 1);
         }
     }
 

@@ -6,7 +6,10 @@
 
 use core::fmt;
 
+#[cfg(feature = "time")]
+use crate::limits::RETRIES;
 use crate::load::LoadPath;
+use crate::pin::Pin;
 use crate::text::{self, Words};
 
 /// One line of a manifest.
@@ -22,6 +25,9 @@ pub enum Line<'a> {
     OnError(OnError<'a>),
     /// `@unlink`: from here on, a module's file in the initramfs is deleted once the module is loaded.
     Unlink,
+    /// `@confine`: from here on, no file is loaded that is not below the root.
+    #[cfg(feature = "names")]
+    Confine,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
     /// `@switch-root`: mount the root that the kernel command line names, and go on there.
@@ -75,16 +81,84 @@ pub struct Entry<'a> {
     pub path: Option<LoadPath>,
     /// `@size=`: the image's length in bytes, uncompressed.
     pub size_bytes: Option<u64>,
+    /// `@sha256=`: the image's digest, uncompressed.
+    pub sha256: Option<Pin<'a>>,
     /// `@if=`: only if there is a device with this alias, which may have wildcards.
     pub device: Option<&'a str>,
+    /// `@timeout=` and `@retry=`: what it may take.
+    pub times: Times,
     /// Its parameters, as the kernel reads them.
     pub params: &'a str,
+}
+
+/// What a module may take to be loaded. A build without the feature `time` knows of nothing, and keeps nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    #[cfg(feature = "time")]
+    timeout_ms: Option<u32>,
+    #[cfg(feature = "time")]
+    retries: u8,
+}
+
+#[cfg(feature = "time")]
+impl Times {
+    /// Up to so long each time, and after a failure up to so many times more.
+    pub fn new(timeout_ms: Option<u32>, retries: u8) -> Times {
+        Times { timeout_ms, retries }
+    }
+
+    /// `@timeout=`: the longest that the kernel may take, the module's init included.
+    pub fn timeout_ms(self) -> Option<u32> {
+        self.timeout_ms
+    }
+
+    /// `@retry=`: how often it is tried again where that may help.
+    pub fn retries(self) -> u8 {
+        self.retries
+    }
+
+    /// Reads the value of `@timeout=`: whether there was one before.
+    #[inline(never)]
+    fn read_timeout<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
+        let ms = time_ms(value).filter(|ms| *ms > 0).ok_or(Problem::Not(value, Expected::Limit))?;
+        Ok(self.timeout_ms.replace(ms).is_some())
+    }
+
+    /// Reads the value of `@retry=`: likewise.
+    #[inline(never)]
+    fn read_retries<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
+        let retries = text::number(value).and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=RETRIES).contains(n));
+        let retries = retries.ok_or(Problem::Not(value, Expected::Retries))?;
+        Ok(core::mem::replace(&mut self.retries, retries) > 0)
+    }
+}
+
+#[cfg(not(feature = "time"))]
+impl Times {
+    /// None are known.
+    pub fn timeout_ms(self) -> Option<u32> {
+        None
+    }
+
+    /// As often.
+    pub fn retries(self) -> u8 {
+        0
+    }
 }
 
 impl<'a> Entry<'a> {
     /// A module with nothing said about it.
     pub fn new(module: &'a str) -> Self {
-        Entry { module, optional: false, path: None, size_bytes: None, device: None, params: "" }
+        Entry {
+            module,
+            optional: false,
+            path: None,
+            size_bytes: None,
+            sha256: None,
+            device: None,
+            times: Times::default(),
+            params: "",
+        }
     }
 }
 
@@ -102,6 +176,8 @@ pub struct ParseError<'a> {
 #[allow(missing_docs)]
 pub enum Problem<'a> {
     NotUtf8,
+    #[cfg(feature = "names")]
+    ByteOrderMark,
     Control(u8),
     UnknownDirective(&'a str),
     UnknownAttribute(&'a str),
@@ -124,6 +200,12 @@ pub enum Expected {
     Policy,
     Time,
     Bus,
+    #[cfg(feature = "time")]
+    Limit,
+    #[cfg(feature = "time")]
+    Retries,
+    #[cfg(feature = "pin")]
+    Digest,
 }
 
 impl Expected {
@@ -135,6 +217,12 @@ impl Expected {
             Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
             Expected::Time => "a time; expected a number with ms, s or m",
             Expected::Bus => "a bus; expected a name in /sys/bus or /sys/class",
+            #[cfg(feature = "time")]
+            Expected::Limit => "a limit; expected a time above 0, a number with ms, s or m",
+            #[cfg(feature = "time")]
+            Expected::Retries => "a number of tries; expected 1 to RETRIES, 60",
+            #[cfg(feature = "pin")]
+            Expected::Digest => "a SHA-256; expected 64 hex digits",
         }
     }
 }
@@ -143,18 +231,22 @@ impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::NotUtf8 => write!(f, "not UTF-8; expected text"),
+            #[cfg(feature = "names")]
+            Problem::ByteOrderMark => f.write_str("byte order mark; expected UTF-8 that begins without one"),
             Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
             Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
             Problem::UnknownDirective(word) => {
-                let more = if cfg!(feature = "names") { "@coldplug, @wait, " } else { "" };
+                let more = if cfg!(feature = "names") { "@confine, @coldplug, @wait, " } else { "" };
                 write!(
                     f,
                     "unknown directive {word}; expected @root, @budget, @unlink, {more}@on-error, @exec or @switch-root"
                 )
             }
             Problem::UnknownAttribute(word) => {
-                let more = if cfg!(feature = "names") { "@if=, " } else { "" };
-                write!(f, "unknown attribute {word}; expected @optional, {more}@size= or @path=")
+                let names = if cfg!(feature = "names") { "@if=, " } else { "" };
+                let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
+                let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
+                write!(f, "unknown attribute {word}; expected @optional, {names}{time}@size={pin} or @path=")
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -175,6 +267,8 @@ impl<'a> Line<'a> {
     #[inline(never)]
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
         let result = match core::str::from_utf8(line) {
+            #[cfg(feature = "names")]
+            _ if begins_with_mark(line) => Err((0, Problem::ByteOrderMark)),
             Ok(text) => Self::parse_text(text),
             Err(e) => Err((e.valid_up_to(), Problem::NotUtf8)),
         };
@@ -224,6 +318,8 @@ impl<'a> Line<'a> {
             }),
             "@exec" => value().and_then(path).map(Line::Exec)?,
             "@unlink" => Line::Unlink,
+            #[cfg(feature = "names")]
+            "@confine" => Line::Confine,
             "@switch-root" => Line::SwitchRoot,
             _ => return Err((at, Problem::UnknownDirective(first))),
         };
@@ -298,12 +394,23 @@ impl<'a> Line<'a> {
                     let size = size_bytes(value).ok_or((at, Problem::Not(value, Expected::Size)))?;
                     entry.size_bytes.replace(size).is_some()
                 }
+                #[cfg(feature = "pin")]
+                "@sha256" => {
+                    let value = needed()?;
+                    let value_at = at + attribute.len() + 1;
+                    let not = |digits| (value_at + digits, Problem::Not(value, Expected::Digest));
+                    entry.sha256.replace(Pin::parse(value).map_err(not)?).is_some()
+                }
                 "@if" if cfg!(feature = "names") => entry.device.replace(needed()?).is_some(),
                 "@path" => {
                     let value = needed()?;
                     let path = LoadPath::from_name(value).ok_or((at, Problem::Not(value, Expected::LoadPath)))?;
                     entry.path.replace(path).is_some()
                 }
+                #[cfg(feature = "time")]
+                "@timeout" => entry.times.read_timeout(needed()?).map_err(|problem| (at, problem))?,
+                #[cfg(feature = "time")]
+                "@retry" => entry.times.read_retries(needed()?).map_err(|problem| (at, problem))?,
                 _ => return Err((at, Problem::UnknownAttribute(word))),
             };
             if repeated {
@@ -315,6 +422,13 @@ impl<'a> Line<'a> {
         }
         Ok(Line::Entry(entry))
     }
+}
+
+/// Whether a line begins with a byte order mark: that of UTF-8, or of UTF-16 either way round.
+#[cfg(feature = "names")]
+fn begins_with_mark(line: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    marks.iter().any(|mark| line.starts_with(mark))
 }
 
 fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
@@ -378,6 +492,8 @@ impl fmt::Display for Line<'_> {
             Line::OnError(policy) => write!(f, "@on-error {policy}"),
             Line::Exec(path) => write!(f, "@exec {path}"),
             Line::Unlink => f.write_str("@unlink"),
+            #[cfg(feature = "names")]
+            Line::Confine => f.write_str("@confine"),
             Line::SwitchRoot => f.write_str("@switch-root"),
             Line::Coldplug("") => f.write_str("@coldplug"),
             Line::Coldplug(buses) => write!(f, "@coldplug {buses}"),
@@ -399,8 +515,17 @@ impl fmt::Display for Line<'_> {
                 if let Some(size) = entry.size_bytes {
                     write!(f, " @size={size}")?;
                 }
+                if let Some(pin) = entry.sha256 {
+                    write!(f, " @sha256={pin}")?;
+                }
                 if let Some(device) = entry.device {
                     write!(f, " @if={device}")?;
+                }
+                if let Some(ms) = entry.times.timeout_ms() {
+                    write!(f, " @timeout={ms}ms")?;
+                }
+                if entry.times.retries() > 0 {
+                    write!(f, " @retry={}", entry.times.retries())?;
                 }
                 if !entry.params.is_empty() {
                     write!(f, " {}", entry.params)?;
@@ -445,6 +570,7 @@ mod tests {
         assert_eq!(parse("@on-error exec /bin/sh "), Line::OnError(OnError::Exec("/bin/sh")));
         assert_eq!(parse("@on-error reboot"), Line::OnError(OnError::Reboot));
         assert_eq!(parse("@unlink"), Line::Unlink);
+        assert_eq!(parse("@confine"), Line::Confine);
         assert_eq!(parse("@switch-root"), Line::SwitchRoot);
         assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
         assert_eq!(parse("@coldplug"), Line::Coldplug(""));
@@ -464,6 +590,8 @@ mod tests {
         assert_eq!(entry("foo @size=3M label=\"two words\" x=\"a @b\"").params, "label=\"two words\" x=\"a @b\"");
         assert_eq!(entry("foo @size=3M").size_bytes, Some(3 << 20));
         assert_eq!(entry("foo @path=mmap").path, Some(LoadPath::Mmap));
+        let times = Times::new(Some(1500), RETRIES);
+        assert_eq!(entry("foo @timeout=1500ms @retry=60 a=1"), Entry { times, params: "a=1", ..Entry::new("foo") });
         assert_eq!(entry("foo a=#1").params, "a=#1");
         assert_eq!(entry("foo @if=usb:v1*d[0-9]* a=1").device, Some("usb:v1*d[0-9]*"));
     }
@@ -471,6 +599,8 @@ mod tests {
     #[test]
     fn errors_name_column_and_what_was_expected() {
         for (line, column, says) in [
+            ("\u{feff}@root /x", 1, "byte order mark"),
+            ("@confine /x", 10, "unexpected /x"),
             ("@rot /x", 1, "unknown directive @rot; expected @root,"),
             ("  @root", 3, "@root has no value"),
             ("@root lib", 7, "lib is not a path"),
@@ -487,6 +617,20 @@ mod tests {
             ("ext4 @size=", 6, "@size has no value"),
             ("ext4 @path=fast", 6, "fast is not a load path"),
             ("ext4 @if=", 6, "@if has no value"),
+            ("ext4 @timeout=5", 6, "5 is not a limit; expected a time above 0, a number with ms, s or m"),
+            ("ext4 @timeout=0s", 6, "0s is not a limit"),
+            ("ext4 @retry=0", 6, "0 is not a number of tries; expected 1 to RETRIES, 60"),
+            ("ext4 @retry=61", 6, "61 is not a number of tries"),
+            ("ext4 @retry=1 @retry=1", 15, "@retry a second time"),
+            ("ext4 @timeout=1s @timeout=1s", 18, "@timeout a second time"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256=", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ext4 @sha256", 6, "@sha256 has no value"),
+            #[cfg(feature = "pin")]
+            ("ä @sha256=0123", 15, "0123 is not a SHA-256; expected 64 hex digits"),
+            #[cfg(not(feature = "pin"))]
+            ("ext4 @sha256=0123", 6, "unknown attribute @sha256=0123; expected "),
             ("@coldplug pci a/b", 15, "a/b is not a bus"),
             ("@wait @timeout=5s", 1, "@wait has no value"),
             ("@wait /a @timeout=5", 10, "5 is not a time"),
@@ -502,7 +646,35 @@ mod tests {
             assert_eq!(e.column, column, "{line}");
             assert!(e.problem.to_string().contains(says), "{line}: {}", e.problem);
         }
+        for utf_16 in [b"\xff\xfee\0x\0t\0", b"\xfe\xff\0e\0x\0t"] {
+            let error = Line::parse(utf_16).unwrap_err();
+            assert_eq!((error.column, error.problem), (1, Problem::ByteOrderMark));
+        }
         assert_eq!(Line::parse(b"ab\xff"), Err(ParseError { column: 3, problem: Problem::NotUtf8 }));
+    }
+
+    #[test]
+    #[cfg(feature = "pin")]
+    fn a_digest_has_64_hex_digits() {
+        let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_string();
+        let line = format!("ext4 @sha256={digits} a=1");
+        assert_eq!(entry(&line).sha256.unwrap().to_string(), digits);
+        assert_eq!(Line::Entry(entry(&line)).to_string(), line);
+        // The column of the first character that is wrong, or of what is missing.
+        for (digits, column) in [
+            (digits[..63].to_string(), 14 + 63),
+            (format!("{digits}0"), 14 + 64),
+            (digits.replacen('3', "g", 1), 14 + 3),
+            (digits.replacen('3', "é", 1), 14 + 3),
+            (format!("0x{}", &digits[2..]), 14 + 1),
+        ] {
+            let line = format!("ext4 @sha256={digits} a=1");
+            let e = Line::parse(line.as_bytes()).unwrap_err();
+            assert_eq!((e.column, e.problem), (column, Problem::Not(&digits, Expected::Digest)));
+        }
+        let twice = format!("ext4 @sha256={digits} @sha256={digits}");
+        let e = Line::parse(twice.as_bytes()).unwrap_err();
+        assert_eq!((e.column, e.problem), (14 + 65, Problem::RepeatedAttribute("@sha256")));
     }
 
     #[test]
@@ -544,6 +716,8 @@ mod tests {
         fn what_is_emitted_is_read_back((kind, word, optional, size, path, params) in line_parts()) {
             let params = params.join(" ");
             let absolute = format!("/{word}");
+            #[cfg(feature = "pin")]
+            let digits = format!("{:064x}", size.unwrap_or(7));
             let line = match kind {
                 0 => Line::Root(&absolute),
                 1 => Line::Budget(size.unwrap_or(0)),
@@ -551,7 +725,8 @@ mod tests {
                 3 => Line::Exec(&absolute),
                 4 => Line::OnError(OnError::Stop),
                 5 => Line::SwitchRoot,
-                6 => Line::Unlink,
+                6 if optional => Line::Unlink,
+                6 => Line::Confine,
                 7 => Line::Coldplug(if optional { "pci usb" } else { "" }),
                 8 => Line::Wait(Wait { what: &absolute, timeout_ms: size.map(|size| size as u32), optional }),
                 _ => Line::Entry(Entry {
@@ -559,7 +734,12 @@ mod tests {
                     optional,
                     path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
                     size_bytes: size,
+                    #[cfg(feature = "pin")]
+                    sha256: optional.then(|| Pin::parse(&digits).unwrap()),
+                    #[cfg(not(feature = "pin"))]
+                    sha256: None,
                     device: optional.then_some("pci:v*"),
+                    times: Times::new(size.map(|size| (size as u32).max(1)), path.map_or(0, |i| i as u8 % (RETRIES + 1))),
                     params: &params,
                 }),
             };

@@ -28,6 +28,16 @@ pub fn resident_kib<K: Kernel>(kernel: &K, pid: u32) -> Option<(u64, u64)> {
     Some((kib(text, "Rss:")?, kib(text, "Anonymous:")?))
 }
 
+/// When this process was started, in µs since the boot; no more exact than the scheduler's tick (proc_pid_stat(5)).
+#[cfg(feature = "explain")]
+pub fn started_us<K: Kernel>(kernel: &K) -> Option<u64> {
+    // USER_HZ is 100 on all architectures that matter here.
+    const TICK_US: u64 = 10_000;
+    let mut buf = [0; 512];
+    let (_, behind_name) = text::rsplit_once(fields(kernel, c"/proc/self/stat", &mut buf)?, b')')?;
+    Some(text::number(text::fields(behind_name.trim_ascii(), b' ').nth(19)?)? * TICK_US)
+}
+
 fn fields<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> Option<&'b str> {
     core::str::from_utf8(read_small(kernel, path, buf).ok()?).ok()
 }
@@ -48,6 +58,14 @@ mod tests {
         let fake = Fake::default().with_file("/proc/meminfo", meminfo.as_bytes());
         assert_eq!(available_bytes(&fake), Some(6100 << 10));
         assert_eq!(available_bytes(&Fake::default()), None);
+    }
+
+    #[test]
+    #[cfg(feature = "explain")]
+    fn our_own_start_is_read() {
+        let started = started_us(&crate::sys::Linux).unwrap();
+        let now = crate::sys::Linux.now_us();
+        assert!(started > 0 && started <= now && now - started < 3_600_000_000, "{started} {now}");
     }
 
     #[test]

@@ -43,6 +43,21 @@ impl fmt::Display for Size {
     }
 }
 
+/// Milliseconds as people write them: `250 ms`, `5 s`.
+#[cfg(feature = "time")]
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub u32);
+
+#[cfg(feature = "time")]
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms if ms % 1000 == 0 => write!(f, "{} s", ms / 1000),
+            ms => write!(f, "{ms} ms"),
+        }
+    }
+}
+
 /// A path for people. All that we are given is UTF-8 by then, or comes out as a question mark.
 pub fn shown(path: &CStr) -> &str {
     path.to_str().unwrap_or("?")

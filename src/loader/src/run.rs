@@ -7,19 +7,22 @@ use crate::Path;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Case, Exporters, KernelLog};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::{Caller, FileKind, Kernel, read_small};
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
 use crate::lines::{LineError, Lines};
-use crate::load::{self, Failure, LoadPath, Offers, Request};
-use crate::manifest::{Entry, Line, OnError};
+use crate::load::{self, Failure, LoadPath, Loaded, Offers, Request};
+use crate::manifest::{Entry, Line, OnError, Times};
 use crate::memory;
 use crate::name::{self, Name};
+use crate::pin::Pin;
 use crate::report::{Level, Log, Size, shown};
 use crate::resolve::config::Config;
 use crate::resolve::plan::Module;
 use crate::resolve::{self, ResolveError, Root, Tree};
 
 mod names;
+#[cfg(feature = "time")]
+mod time;
 
 /// [`OnError`] that outlives its line.
 #[derive(Clone, Debug, Default)]
@@ -102,6 +105,11 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             return Outcome { failed: 1, stopped: true, ..Outcome::default() };
         }
     };
+    // Of a device there might be no end, and what a FIFO will have is not there yet.
+    if cfg!(feature = "names") && kernel.stat(&file).is_ok_and(|stat| stat.kind != FileKind::Regular) {
+        log.line(Level::Error, format_args!("{manifest}: it is a directory, device, FIFO or socket; expected a file"));
+        return Outcome { failed: 1, stopped: true, ..Outcome::default() };
+    }
     let (buf, config_buf) = buf.split_at_mut(LINE_BYTES.min(buf.len()));
     // Looked at once, so that nothing more is on the way of each module.
     let has_words = cfg!(feature = "names") && options.cmdline.is_about_modules();
@@ -114,6 +122,8 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
         tree: None,
+        is_confined: false,
+        folder: None,
         has_words,
         config,
         has_begun: false,
@@ -121,6 +131,8 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         tried: heapless::Vec::new(),
         unlinks: false,
         klog: KernelLog::default(),
+        #[cfg(feature = "time")]
+        has_left: false,
         outcome: Outcome::default(),
     };
     let mut lines = Lines::new(kernel, file, buf);
@@ -176,6 +188,10 @@ struct Run<'r, 'o, K: Kernel, L> {
     root: Root,
     /// The tree of `root`, once a name was looked up.
     tree: Option<Tree<K>>,
+    /// Whether no file outside of the root is loaded.
+    is_confined: bool,
+    /// The root, opened the first time that this matters.
+    folder: Option<K::File>,
     /// Whether the kernel command line has words about modules.
     has_words: bool,
     /// What the kernel command line says of modules, as [`Config`] has it.
@@ -190,6 +206,9 @@ struct Run<'r, 'o, K: Kernel, L> {
     unlinks: bool,
     /// For failures.
     klog: KernelLog<K>,
+    /// Whether the kernel is still busy with a module that was left behind.
+    #[cfg(feature = "time")]
+    has_left: bool,
     outcome: Outcome,
 }
 
@@ -222,6 +241,8 @@ struct Step<'a, K: Kernel> {
     params: Params<'a>,
     path: Option<LoadPath>,
     size_bytes: Option<u64>,
+    times: Times,
+    sha256: Option<Pin<'a>>,
     /// The tree that the file is of, if that is open.
     tree: Option<&'a Tree<K>>,
     /// Whether its failure is told but is none.
@@ -252,6 +273,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Line::Entry(entry) => return self.entry(at, &entry),
             Line::Coldplug(buses) if cfg!(feature = "names") => return self.coldplug(at, buses),
             Line::Wait(wait) if cfg!(feature = "names") => return self.wait(at, &wait),
+            #[cfg(feature = "names")]
+            Line::Confine => return self.is_confined = true,
             // The parser makes none.
             Line::Coldplug(_) | Line::Wait(_) => return,
             // What the command line says is not for the manifest to change.
@@ -262,6 +285,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.root = Root::Given(path);
                 if cfg!(feature = "names") {
                     self.tree = None;
+                    self.folder = None;
                 }
             }),
             Line::Exec(path) => keep(path).map(|path| self.outcome.hand_over = Some(HandOver::Exec(path))),
@@ -315,7 +339,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 }
             }
             if let Some(alias) = entry.device
-                && !self.has_device(name, alias)
+                && !self.has_device(name, alias, entry.optional)
             {
                 return;
             }
@@ -346,6 +370,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params,
             path: entry.path,
             size_bytes: entry.size_bytes,
+            times: entry.times,
+            sha256: entry.sha256,
             tree: None,
             optional: entry.optional,
             may_be_live: false,
@@ -377,6 +403,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.log.line(Level::Info, format_args!("{name}: skipped, {why}"));
     }
 
+    /// Loads a file from where it may be.
+    fn load_opened(&mut self, request: &Request) -> Result<Loaded, Failure> {
+        if cfg!(feature = "names") && self.is_confined {
+            return self.load_beneath(request);
+        }
+        load::load(self.kernel, &mut self.offers, request)
+    }
+
     /// Loads one file, and tells of it.
     #[inline(never)]
     fn step(&mut self, step: &Step<K>) -> Done {
@@ -392,7 +426,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let region = match joined(self.kernel, &|visit| step.params.each(visit)) {
             Ok(region) => region,
             Err(errno) => {
-                self.tell(Level::Error, name, &explain::of_kernel(errno));
+                if cfg!(feature = "names") {
+                    self.tell(Level::Error, name, &format_args!("{errno}: no memory for its parameters"));
+                } else {
+                    self.tell(Level::Error, name, &explain::of_kernel(errno));
+                }
                 return Done::Failed;
             }
         };
@@ -401,11 +439,24 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
             path: step.path,
             size_bytes: step.size_bytes,
+            sha256: step.sha256,
             flags: 0,
             measure: self.log.wants(Level::Info),
-            in_child: self.in_child,
+            caller: match step.times.timeout_ms() {
+                #[cfg(feature = "time")]
+                Some(ms) => Caller::Within(ms),
+                _ if self.in_child => Caller::Child,
+                _ => Caller::Itself,
+            },
         };
         if self.options.dry_run {
+            if cfg!(feature = "names")
+                && self.is_confined
+                && let Err(errno) = self.open_beneath(request.file)
+            {
+                self.tell_failure(step, name, &request, 0, Failure::Open(errno), 1);
+                return Done::Failed;
+            }
             return self.would_load(step, name, &request);
         }
         if cfg!(feature = "names") && step.may_be_live && is_live(self.kernel, name) {
@@ -413,14 +464,31 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             self.tell(Level::Debug, name, &"already loaded");
             return Done::Yes;
         }
+        #[cfg(feature = "time")]
+        if self.has_left && self.is_left(step, name, &request) {
+            return Done::Failed;
+        }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
-        match load::load(self.kernel, &mut self.offers, &request) {
+        let result = self.load_opened(&request);
+        #[cfg(feature = "time")]
+        let (result, tries) = match result {
+            Err(failure) if step.times != Times::default() => self.again(step, name, &request, start_us, failure),
+            result => (result, 1),
+        };
+        #[cfg(not(feature = "time"))]
+        let tries = 1;
+        match result {
             Ok(loaded) => {
                 self.outcome.loaded += 1;
                 if request.measure {
                     let us = self.kernel.now_us() - start_us;
                     let (size, path) = (Size(loaded.file_bytes), loaded.path);
-                    self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
+                    if cfg!(feature = "time") && tries > 1 {
+                        let what = format_args!("{name}: loaded by {path}, {size}, {us} us, {tries} tries");
+                        self.log.line(Level::Info, what);
+                    } else {
+                        self.log.line(Level::Info, format_args!("{name}: loaded by {path}, {size}, {us} us"));
+                    }
                 }
                 self.tell_memory(name, loaded.user_bytes);
                 #[cfg(feature = "explain")]
@@ -448,7 +516,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Err(failure) => {
                 let is_absent = step.may_be_absent && failure == Failure::Open(Errno::ENOENT);
                 if !(cfg!(feature = "names") && is_absent) || self.log.wants(Level::Debug) {
-                    self.tell_failure(step, name, &request, start_us, failure);
+                    self.tell_failure(step, name, &request, start_us, failure, tries);
+                }
+                if cfg!(feature = "time") && failure.is_left() {
+                    // The call that goes on may read them.
+                    core::mem::forget(region);
                 }
                 Done::Failed
             }
@@ -483,7 +555,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 Done::Yes
             }
             Err(failure) => {
-                self.tell_failure(step, name, request, 0, failure);
+                self.tell_failure(step, name, request, 0, failure, 1);
                 Done::Failed
             }
         }
@@ -497,7 +569,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     #[inline(never)]
-    fn tell_failure(&mut self, step: &Step<K>, name: Name, request: &Request, since_us: u64, failure: Failure) {
+    fn tell_failure(
+        &mut self, step: &Step<K>, name: Name, request: &Request, since_us: u64, failure: Failure, tries: u32,
+    ) {
         let optional = if step.optional { " (optional)" } else { "" };
         let budget_bytes = self.offers.budget_bytes;
         let (kernel, root, klog, log) = (self.kernel, &self.root, &self.klog, &mut *self.log);
@@ -507,7 +581,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let exporters: &Exporters = if EXPLAINS { &exporters } else { &explain::no_exporters };
         let case = Case { file: request.file, failure, since_us, budget_bytes, exporters, log: klog };
         explain::explain(kernel, &case, &mut |cause| {
-            log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
+            if cfg!(feature = "time") && tries > 1 {
+                log.line(Level::Error, format_args!("{name}: {cause}, {tries} tries, {file}{optional}"));
+            } else {
+                log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
+            }
         });
     }
 
@@ -561,6 +639,8 @@ pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    #[cfg(feature = "time")]
+    use crate::kernel::CallError;
     use crate::kernel::fake::Fake;
     use std::cell::RefCell;
 
@@ -642,7 +722,10 @@ pub(crate) mod tests {
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
-        assert_eq!(lines[0], "Error /m:3:3: unknown attribute @optionl; expected @optional, @if=, @size= or @path=");
+        let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
+        let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
+        let expected = format!("@optional, @if=, {time}@size={pin} or @path=");
+        assert_eq!(lines[0], format!("Error /m:3:3: unknown attribute @optionl; expected {expected}"));
         let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (0, 0, 1, true));
         let long = format!("@root /t\n{}\nb\n", "x".repeat(LINE_BYTES));
@@ -676,6 +759,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg(all(feature = "names", feature = "pin"))]
+    fn a_digest_is_of_what_the_entry_names_and_the_rest_goes_on() {
+        let (good, bad) = (crate::pin::digest(b"\x7fELF a"), "0".repeat(64));
+        let good: String = good.iter().map(|byte| format!("{byte:02x}")).collect();
+        let manifest =
+            format!("@root /t\na @sha256={good} x=1\nc @sha256={bad}\n/t/a.ko @sha256={bad}\nd @sha256={good}\n");
+        let fake = tree(&manifest)
+            .with_file("/t/a.ko", b"\x7fELF a")
+            .with_file("/t/modules.dep", b"a.ko: b.ko\nb.ko:\nc.ko: b.ko\nd.ko:\n")
+            .with_file("/etc/modprobe.d/d.conf", b"install d insmod /t/b.ko\n")
+            .with_file("/sys/module/b/initstate", b"live\n");
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(counts(&outcome), (1, 2, 3, false));
+        let lines: Vec<_> = lines.iter().filter(|line| !line.starts_with("Debug ")).collect();
+        assert!(lines[0].starts_with("Info a: loaded by "), "{lines:?}");
+        let empty = "Error c: ENOEXEC: the file is empty, /t/c.ko";
+        let says = format!("its SHA-256 is {}..., @sha256= says {}..., /t/a.ko", &good[..16], &bad[..16]);
+        let command = "Error d: @sha256= cannot be checked: install insmod /t/b.ko";
+        assert_eq!(lines[1..], [empty, &format!("Error a: {says}"), command]);
+        assert_eq!(fake.images.take(), [b"\x7fELF a"]);
+        assert!(!fake.calls.take().iter().any(|call| call.starts_with("finit") || call.starts_with("spawn")));
+    }
+
+    #[test]
     #[cfg(feature = "names")]
     fn a_dry_run_loads_nothing_and_shows_all() {
         let fake = tree("@root /t\n@on-error stop\nnone\na p=1\n");
@@ -703,6 +810,98 @@ pub(crate) mod tests {
             run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
             let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
             assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn a_load_has_its_time() {
+        const LEFT: CallError = CallError::TimedOut { timeout_ms: 5000, is_left: true };
+        const TOLD: &str = "Error a: ETIMEDOUT: its init has not returned within 5 s; left behind, as nothing ends it: until a restart \
+            the module can be neither used nor loaded again. Give it more @timeout=, or leave it out, /t/a.ko";
+        let manifest = "/t/a.ko @timeout=5s\n/t/a.ko @optional\n/t/b.ko @timeout=5s\n";
+        let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"coming\n");
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!((outcome.loaded, outcome.failed), (1, 1));
+        assert_eq!(lines[0], TOLD);
+        let again = "Error a: EBUSY: it was left behind, and its init has still not returned, /t/a.ko (optional)";
+        assert_eq!(lines[1], again);
+        let loads = |fake: &Fake| {
+            let calls = fake.calls.take().into_iter();
+            calls
+                .filter(|call| ["finit", "init", "stream"].iter().any(|load| call.starts_with(load)))
+                .collect::<Vec<_>>()
+        };
+        let within = "in a child within 5000 ms";
+        assert_eq!(loads(&fake), ["a", "b"].map(|name| format!("finit /t/{name}.ko \"\" 0 {within}")));
+        // What came back meanwhile may be loaded, or be there.
+        let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"live\n");
+        assert_eq!(run_on(&fake, false).0.loaded, 2);
+        // Optional, with each path; and the policy.
+        for path in ["finit", "stream", "mmap", "buffer"] {
+            let fake = tree(&format!("@on-error stop\n/t/x.ko @timeout=5s @optional @path={path} p=1\n/t/b.ko\n"));
+            let (outcome, lines) = run_on(&fake.with_file("/t/x.ko", b"image").then(LEFT), false);
+            assert_eq!((outcome.loaded, outcome.failed), (1, 0), "{lines:?}");
+        }
+        let (outcome, lines) = run_on(&tree("@on-error stop\n/t/a.ko @timeout=5s\n/t/b.ko\n").then(LEFT), false);
+        assert_eq!((outcome.loaded, outcome.failed, outcome.stopped), (0, 1, true), "{lines:?}");
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn what_may_pass_is_tried_again_as_often_as_is_said() {
+        let loads = |fake: &Fake| fake.calls.take().iter().filter(|call| call.starts_with("finit")).count();
+        let on = |attributes: &str, answers: &[Result<(), Errno>]| {
+            let fake = tree(&format!("/t/a.ko {attributes}\n")).answering(answers);
+            let (outcome, lines) = run_on(&fake, false);
+            (outcome.loaded, loads(&fake), lines)
+        };
+        let (busy, again) = (Err(Errno::EBUSY), Err(Errno::EAGAIN));
+        let (loaded, tries, lines) = on("@retry=5", &[busy, again]);
+        assert_eq!((loaded, tries), (1, 3), "{lines:?}");
+        assert!(lines[0].starts_with("Debug a: try 1: EBUSY: ") && lines[0].ends_with("; again in 50 ms"), "{lines:?}");
+        assert!(lines[1].ends_with("; again in 100 ms"), "{lines:?}");
+        // The waits are in the time that it took.
+        let us: u64 = lines[2].split(' ').rev().nth(3).unwrap().parse().unwrap();
+        assert!(lines[2].ends_with(" us, 3 tries") && (150_000..151_000).contains(&us), "{lines:?}");
+        let (loaded, tries, lines) = on("@retry=2", &[busy; 9]);
+        assert_eq!((loaded, tries), (0, 3), "{lines:?}");
+        assert!(lines[2].starts_with("Error a: EBUSY: ") && lines[2].ends_with(", 3 tries, /t/a.ko"), "{lines:?}");
+        assert_eq!(on("", &[busy; 2]).1, 1);
+        // The waits grow to one second.
+        let (_, tries, lines) = on("@retry=60", &[busy; 99]);
+        assert_eq!(
+            (tries, lines.iter().filter(|line| line.ends_with("; again in 1 s")).count()),
+            (61, 55),
+            "{lines:?}"
+        );
+        for (answer, tries) in [
+            (Errno::ENODEV, 2),
+            (Errno::ENXIO, 2),
+            (Errno::ENOENT, 2),
+            (Errno::ETIMEDOUT, 2),
+            (Errno(517), 2),
+            (Errno::EIO, 1),
+            (Errno::EINVAL, 1),
+            (Errno::EPERM, 1),
+            (Errno::ENOMEM, 1),
+            (Errno::EEXIST, 1),
+        ] {
+            assert_eq!(on("@retry=1", &[Err(answer); 2]).1, tries, "{answer}");
+        }
+        let opens = |path: &str| {
+            let fake = tree(&format!("{path} @retry=3\n"));
+            run_on(&fake, false);
+            fake.calls.take().iter().filter(|call| **call == format!("open {path}")).count()
+        };
+        assert_eq!(opens("/t/none.ko"), 4);
+        // What was ended may be tried again, what goes on may not.
+        for (is_left, tries) in [(false, 2), (true, 1)] {
+            let error = CallError::TimedOut { timeout_ms: 1500, is_left };
+            let fake = tree("/t/a.ko @retry=1 @timeout=1500ms\n").then(error);
+            let (outcome, lines) = run_on(&fake, false);
+            assert_eq!((outcome.loaded, loads(&fake)), (usize::from(!is_left), tries), "{lines:?}");
+            assert!(lines[0].contains(": its init has not returned within 1500 ms; "), "{lines:?}");
         }
     }
 

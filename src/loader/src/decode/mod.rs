@@ -6,6 +6,8 @@ use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{FORGET_BYTES, READ_BYTES};
 use crate::load::Failure;
+#[cfg(feature = "pin")]
+use crate::pin::Mismatch;
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
@@ -130,6 +132,9 @@ pub enum DecodeError {
     Length,
     /// It uses what this decoder does not know; the text says what.
     Unsupported(&'static str),
+    /// The image is whole, but not the one that the manifest means.
+    #[cfg(feature = "pin")]
+    Mismatch(Mismatch),
 }
 
 impl fmt::Display for DecodeError {
@@ -142,6 +147,8 @@ impl fmt::Display for DecodeError {
             DecodeError::Checksum => DecodeError::Corrupt("its checksum does not match").fmt(f),
             DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
             DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),
+            #[cfg(feature = "pin")]
+            DecodeError::Mismatch(mismatch) => mismatch.fmt(f),
         }
     }
 }

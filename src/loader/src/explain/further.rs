@@ -55,10 +55,10 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
         let looked = load::with_image(kernel, case.budget_bytes, &file, &mut |bytes| {
             match Elf::open(bytes, Some(THIS_MACHINE)) {
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
-                // It was not the file that could not be decoded, but we who cannot.
+                // It was not the file that could not be decoded, but we who cannot; or the kernel was busy with something else.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
                 // What the kernel knows the name of, it has read.
-                Err(_) if errno == Errno::EEXIST => return,
+                Err(_) if matches!(errno, Errno::EBUSY | Errno::EEXIST | Errno::ENOSPC | Errno::ERANGE) => return,
                 Err(fault) => {
                     case.log.skip(kernel);
                     tell(&Cause { failure: case.failure, fault: Some(fault) })

@@ -84,8 +84,10 @@ impl<'m> Index<'m> {
     /// The index that `bytes` hold, all of a file.
     pub fn new(bytes: &'m dyn Pages) -> Result<Index<'m>, IndexError> {
         let mut header = Reader { bytes, at: 0 };
-        if header.number() != Ok(MAGIC) {
-            return Err(IndexError::NotAnIndex);
+        match header.number() {
+            Ok(MAGIC) => {}
+            Err(error @ IndexError::Read(_)) => return Err(error),
+            _ => return Err(IndexError::NotAnIndex),
         }
         let version = header.number()?;
         if version >> 16 != MAJOR {

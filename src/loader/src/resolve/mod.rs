@@ -98,6 +98,9 @@ impl fmt::Display for ResolveError {
             ResolveError::Plan(_) | ResolveError::Tree(_) if !cfg!(feature = "names") => Ok(()),
             ResolveError::Plan(error) => error.fmt(f),
             ResolveError::Tree(TreeError::File(file, errno)) => write!(f, "{file}: {errno}: it cannot be read"),
+            ResolveError::Tree(TreeError::NotAFile(file)) => {
+                write!(f, "{file}: it is a directory, device, FIFO or socket")
+            }
             ResolveError::Tree(TreeError::Memory(errno)) => write!(f, "{errno}: no memory for the configuration"),
             ResolveError::Release(errno) => write!(f, "{errno}: the kernel does not tell its release"),
             ResolveError::Name => f.write_str("a name, and this build takes only paths"),

@@ -121,6 +121,8 @@ pub enum PlanError {
     TooMany,
     /// Soft dependencies go deeper than [`PLAN_DEPTH`].
     TooDeep,
+    /// By a `..`, a file leads out of the tree. depmod writes none.
+    Outside,
 }
 
 impl fmt::Display for PlanError {
@@ -134,6 +136,9 @@ impl fmt::Display for PlanError {
                 write!(f, "over PLAN_VISITED, {PLAN_VISITED}, modules with dependencies of their own")
             }
             PlanError::TooDeep => write!(f, "soft dependencies over PLAN_DEPTH, {PLAN_DEPTH}, deep"),
+            PlanError::Outside => {
+                f.write_str("modules.dep has a path with .. for it or what it needs; depmod makes none")
+            }
         }
     }
 }
@@ -332,6 +337,11 @@ impl<'m> Walk<'_, 'm> {
             (None, None) if self.resolver.is_builtin(name)? => Action::Builtin,
             (None, None) => Action::Absent,
         };
+        if let Action::Load(file) = action
+            && text::fields(file, b'/').any(|part| part == "..")
+        {
+            return Err(PlanError::Outside.into());
+        }
         let is_target = is_same(&module, &self.target);
         let is_required = is_target || needed(self.target_files).any(|needed| is_same(&needed, &module));
         if (self.each)(Step { module, action, is_required, is_target }) { Ok(()) } else { Err(Halt::Stopped) }

@@ -10,7 +10,7 @@ use super::config::{Config, ConfigError, Writer};
 use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
 use super::table::Table;
 use crate::errno::Errno;
-use crate::kernel::{FileKind, Kernel};
+use crate::kernel::{FileKind, Kernel, Stat};
 use crate::limits::CONFIG_BYTES;
 use crate::report::shown;
 use crate::{Path, path};
@@ -57,6 +57,8 @@ enum Content<K: Kernel> {
 pub enum TreeError {
     /// This file of it cannot be read.
     File(&'static str, Errno),
+    /// This is none: a directory, device, FIFO or socket.
+    NotAFile(&'static str),
     /// There is no memory for the configuration.
     Memory(Errno),
     /// A path is over [`crate::limits::PATH_BYTES`].
@@ -74,7 +76,8 @@ impl<K: Kernel> Tree<K> {
             for name in names {
                 let path = path(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
                 match content(kernel, name, &path) {
-                    Ok(content) => *table = Some(File { name, content }),
+                    Ok(Some(content)) => *table = Some(File { name, content }),
+                    Ok(None) => return Err(TreeError::NotAFile(name)),
                     Err(Errno::ENOENT) => continue,
                     Err(errno) => return Err(TreeError::File(name, errno)),
                 }
@@ -141,25 +144,26 @@ impl<K: Kernel> Tree<K> {
     }
 }
 
-fn content<K: Kernel>(kernel: &K, name: &str, path: &CStr) -> Result<Content<K>, Errno> {
-    if !name.ends_with(".bin") {
-        return map(kernel, path).map(Content::Text);
-    }
+/// What an index has; `None` where it is no file, of which there might be no end.
+fn content<K: Kernel>(kernel: &K, name: &str, path: &CStr) -> Result<Option<Content<K>>, Errno> {
     let file = kernel.open(path)?;
-    match usize::try_from(kernel.stat(&file)?.size_bytes) {
-        Ok(0) => Ok(Content::Binary(None)),
-        Ok(len) => kernel.paged(file, len).map(|paged| Content::Binary(Some(paged))),
-        Err(_) => Err(Errno::EFBIG),
+    let stat = kernel.stat(&file)?;
+    if stat.kind != FileKind::Regular {
+        return Ok(None);
     }
+    let content = match usize::try_from(stat.size_bytes).map_err(|_| Errno::EFBIG)? {
+        _ if !name.ends_with(".bin") => Content::Text(map(kernel, &file, stat)?),
+        0 => Content::Binary(None),
+        len => Content::Binary(Some(kernel.paged(file, len)?)),
+    };
+    Ok(Some(content))
 }
 
 /// Maps a file whole; `None` for an empty one.
-fn map<K: Kernel>(kernel: &K, path: &CStr) -> Result<Option<K::Region>, Errno> {
-    let file = kernel.open(path)?;
-    match usize::try_from(kernel.stat(&file)?.size_bytes) {
-        Ok(0) => Ok(None),
-        Ok(len) => kernel.map(&file, len).map(Some),
-        Err(_) => Err(Errno::EFBIG),
+fn map<K: Kernel>(kernel: &K, file: &K::File, stat: Stat) -> Result<Option<K::Region>, Errno> {
+    match usize::try_from(stat.size_bytes).map_err(|_| Errno::EFBIG)? {
+        0 => Ok(None),
+        len => kernel.map(file, len).map(Some),
     }
 }
 
@@ -181,23 +185,33 @@ fn read_config<K: Kernel>(
             if is_next
                 && let Ok(name) = FileName::try_from(name)
                 && let Some(path) = path(&[folder.to_bytes(), b"/", name.as_bytes()])
-                && is_file(kernel, &path)
+                && is_there(kernel, &path)
             {
                 next = Some((name, path));
             }
         };
         OWN_CONFIG.iter().for_each(|name| consider(tree, name));
         for folder in folders {
-            // A folder that is not there has no files.
-            let _ = kernel.list(folder, &mut |name| {
+            let listed = kernel.list(folder, &mut |name| {
                 if is_config(name) {
                     consider(folder, name);
                 }
             });
+            // A folder that is not there has no files.
+            if let Err(errno) = listed
+                && !matches!(errno, Errno::ENOENT | Errno::ENOTDIR)
+            {
+                tell(shown(folder), 0, ConfigError::Read(errno));
+            }
         }
         let Some((name, path)) = next else { return };
         let file = shown(&path);
-        match map(kernel, &path) {
+        // As for modprobe, one that leads to /dev/null takes the place of others of its name; no other device is read either.
+        match kernel.open(&path).and_then(|file| kernel.stat(&file).map(|stat| (file, stat))).and_then(
+            |(file, stat)| {
+                if stat.kind == FileKind::Regular { map(kernel, &file, stat) } else { Ok(None) }
+            },
+        ) {
             Ok(None) => {}
             Ok(Some(region)) => match core::str::from_utf8(region.as_ref()) {
                 Ok(text) => writer.file(text, &mut |number, error| tell(file, number, error)),
@@ -209,8 +223,12 @@ fn read_config<K: Kernel>(
     }
 }
 
-fn is_file<K: Kernel>(kernel: &K, path: &CStr) -> bool {
-    kernel.open(path).and_then(|file| kernel.stat(&file)).is_ok_and(|stat| stat.kind == FileKind::Regular)
+/// Whether there is something to read, or that fails in a way to be told.
+fn is_there<K: Kernel>(kernel: &K, path: &CStr) -> bool {
+    match kernel.open(path).and_then(|file| kernel.stat(&file)) {
+        Ok(stat) => stat.kind != FileKind::Directory,
+        Err(errno) => errno != Errno::ENOENT,
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,11 @@ use crate::devices;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
-use crate::manifest::{Entry, Wait};
+use crate::load::{self, Failure, Loaded, Request};
+use crate::manifest::{Entry, Times, Wait};
 use crate::name::{self, Name};
+#[cfg(feature = "time")]
+use crate::report::Time;
 use crate::report::{Level, Log, shown};
 use crate::resolve::config::{Config, ConfigError, Writer};
 use crate::resolve::plan::{self, Action, Blacklists, PlanError};
@@ -21,6 +24,9 @@ use crate::{Path, path_of};
 
 /// What runs the command of an `install`.
 const SHELL: &CStr = c"/bin/sh";
+
+/// Why it is not known which devices there are.
+const UNREADABLE: &str = "a folder or file of /sys about devices cannot be read";
 
 /// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
 // Out of line, as the pages that this is in are touched only where there is something to be said.
@@ -75,6 +81,38 @@ pub(super) fn exporters<K: Kernel>(
 }
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    /// Loads a file that is where [`crate::manifest::Line::Confine`] lets it be.
+    #[inline(never)]
+    pub(super) fn load_beneath(&mut self, request: &Request) -> Result<Loaded, Failure> {
+        let file = self.open_beneath(request.file).map_err(Failure::Open)?;
+        load::load_file(self.kernel, &mut self.offers, request, file)
+    }
+
+    /// Opens such a file; EXDEV for another.
+    #[inline(never)]
+    pub(super) fn open_beneath(&mut self, file: &CStr) -> Result<K::File, Errno> {
+        match &self.root {
+            Root::Given(root) => self.beneath(root.clone(), file),
+            Root::Running => Err(Errno::EXDEV),
+        }
+    }
+
+    fn beneath(&mut self, root: Path, file: &CStr) -> Result<K::File, Errno> {
+        let path = file.to_bytes_with_nul().strip_prefix(root.as_bytes()).ok_or(Errno::EXDEV)?;
+        // Of `/` the slash itself is the prefix.
+        let path = match path.strip_prefix(b"/") {
+            Some(path) => path,
+            None if root.as_bytes().ends_with(b"/") => path,
+            None => return Err(Errno::EXDEV),
+        };
+        let path = CStr::from_bytes_with_nul(path).map_err(|_| Errno::EINVAL)?;
+        if self.folder.is_none() {
+            self.folder = Some(self.kernel.open(&root)?);
+        }
+        let folder = self.folder.as_ref().ok_or(Errno::ENOENT)?;
+        self.kernel.open_beneath(folder, path)
+    }
+
     /// Loads what the kernel command line asks to be there before all others, the first time that something is to be loaded.
     #[inline(never)]
     pub(super) fn begin(&mut self) {
@@ -103,12 +141,18 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Whether there is a device for an entry that is for one; tells if not.
     #[inline(never)]
-    pub(super) fn has_device(&mut self, name: Name, alias: &str) -> bool {
-        let is_there = devices::exists(self.kernel, alias);
-        if !is_there {
-            self.skipped(name, &format_args!("no device has the alias {alias}"));
+    pub(super) fn has_device(&mut self, name: Name, alias: &str, optional: bool) -> bool {
+        match devices::exists(self.kernel, alias) {
+            Ok(true) => return true,
+            Ok(false) => self.skipped(name, &format_args!("no device has the alias {alias}")),
+            // Whether there is one is not known.
+            Err(errno) => {
+                let suffix = if optional { " (optional)" } else { "" };
+                self.log.line(Level::Error, format_args!("{name}: {errno}: {UNREADABLE}{suffix}"));
+                self.fails(optional);
+            }
         }
-        is_there
+        false
     }
 
     /// Whether a blacklist of `config` names the module; tells if so.
@@ -218,6 +262,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 path: entry.path.filter(|_| step.is_target),
                 tree: Some(tree),
                 size_bytes: entry.size_bytes.filter(|_| step.is_target),
+                times: if step.is_target { entry.times } else { Times::default() },
+                sha256: entry.sha256.filter(|_| step.is_target),
                 optional,
                 may_be_live: !step.is_target || by_device,
                 may_be_absent: by_device || !step.is_required,
@@ -227,7 +273,15 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.outcome.present += 1;
                 Done::Yes
             }
-            Action::Run(command) => self.command(name, command.trim_ascii(), params, optional),
+            // It may load anything.
+            Action::Run(command) if entry.sha256.is_some() && step.is_target => {
+                self.tell(Level::Error, name, &format_args!("@sha256= cannot be checked: install {command}"));
+                Done::Failed
+            }
+            Action::Run(command) => {
+                let timeout_ms = entry.times.timeout_ms().filter(|_| step.is_target);
+                self.command(name, command.trim_ascii(), params, timeout_ms, optional)
+            }
             Action::Builtin => {
                 self.outcome.present += 1;
                 self.tell(if step.is_target { aside } else { Level::Debug }, name, &"built into the kernel");
@@ -250,7 +304,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Runs the command of an `install` in place of loading the module.
-    fn command(&mut self, name: Name, command: &str, params: Params, optional: bool) -> Done {
+    fn command(&mut self, name: Name, command: &str, params: Params, timeout_ms: Option<u32>, optional: bool) -> Done {
         if plan::blocks(command) {
             self.skipped(name, &format_args!("by install {command} in modprobe.d"));
             return Done::Yes;
@@ -261,7 +315,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return Done::Yes;
         }
         let suffix = if optional { " (optional)" } else { "" };
-        let result = self.shell(name, command, params);
+        let result = self.shell(name, command, params, timeout_ms);
         let level = if matches!(result, Ok(0)) { Level::Info } else { Level::Error };
         let mut line = |what: fmt::Arguments| {
             self.log.line(level, format_args!("{name}: {what}: install {command}{suffix}"));
@@ -272,6 +326,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Ok(status) if status & 0x7f == 0 => line(format_args!("exit code {} of its command", status >> 8 & 0xff)),
             Ok(status) => line(format_args!("signal {} ended its command", status & 0x7f)),
             Err(Errno::ENOENT) => line(format_args!("ENOENT: there is no {} for its command", shown(SHELL))),
+            #[cfg(feature = "time")]
+            Err(Errno::ETIMEDOUT) if timeout_ms.is_some() => {
+                let time = Time(timeout_ms.unwrap_or_default());
+                line(format_args!("ETIMEDOUT: its command has not ended within {time}, and was killed"));
+            }
             Err(errno) => line(format_args!("{errno}: its command cannot be run")),
         }
         if !matches!(result, Ok(0)) {
@@ -282,7 +341,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     /// Has the shell run a command, which finds in its environment what modprobe gives it: what wait4(2) says of it.
-    fn shell(&self, name: Name, command: &str, params: Params) -> Result<i32, Errno> {
+    fn shell(&self, name: Name, command: &str, params: Params, timeout_ms: Option<u32>) -> Result<i32, Errno> {
         let module = path_of(format_args!("MODPROBE_MODULE={name}")).ok_or(Errno::ENAMETOOLONG)?;
         let command = joined(self.kernel, &|visit| visit(command))?;
         // The space behind the first part is none to the shell.
@@ -296,6 +355,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.kernel.spawn(
             &[SHELL, c"-c", command],
             &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", c"TERM=linux", &module, options],
+            timeout_ms,
         )
     }
 
@@ -332,11 +392,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
         loop {
             let before = self.tried.len();
-            devices::each(self.kernel, buses, &mut |device| {
+            let read = devices::each(self.kernel, buses, &mut |device| {
                 if !device.is_bound {
                     self.for_device(device.alias);
                 }
             });
+            if let Err(errno) = read {
+                return self.fails_at(at, format_args!("1: {errno}: {UNREADABLE}"));
+            }
             if self.tried.len() == before || self.options.dry_run {
                 return;
             }
@@ -385,7 +448,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 if word.starts_with("/") {
                     crate::path(&[word.as_bytes()]).is_some_and(|path| kernel.exists(&path))
                 } else {
-                    devices::exists(kernel, word)
+                    // What cannot be read now may be the next time.
+                    devices::exists(kernel, word) == Ok(true)
                 }
             };
             let missing = Words::new(wait.what).map(|(_, word)| word).find(|word| !is_there(word));
@@ -523,6 +587,21 @@ mod tests {
         let (outcome, lines, _) = run_on(&fake, "");
         assert_eq!(outcome.failed, 1);
         assert_eq!(lines, ["Error c: ENOENT: there is no /bin/sh for its command: install /sbin/x $CMDLINE_OPTS"]);
+    }
+
+    #[test]
+    #[cfg(feature = "time")]
+    fn time_is_for_what_is_asked_for_and_for_its_command() {
+        let fake = tree("c @timeout=5s @optional\nb @timeout=5s @retry=1\n", "install c /sbin/x\n");
+        let (outcome, lines, calls) = run_on(&fake.answering(&[Err(Errno::ETIMEDOUT), Err(Errno::EBUSY)]), "");
+        let told =
+            "Error c: ETIMEDOUT: its command has not ended within 5 s, and was killed: install /sbin/x (optional)";
+        assert_eq!(lines[0], told);
+        assert!(calls[0].starts_with("spawn ") && calls[0].ends_with(" within 5000 ms"), "{calls:?}");
+        // What b needs has none, and is not tried again.
+        assert_eq!((&calls[1..], outcome.failed), (&["finit a.ko \"\"".to_string()][..], 1));
+        let (_, _, calls) = run_on(&tree("b @timeout=7s\n", ""), "");
+        assert_eq!(calls, ["finit a.ko \"\"", "finit b.ko \"\" in a child within 7000 ms"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use linux_raw_sys::{general as nr, net, netlink};
 
 use crate::decode::Opener;
 use crate::errno::Errno;
-use crate::kernel::{FileKind, Kernel, Stat};
+use crate::kernel::{CallError, Caller, FileKind, Kernel, Stat};
 use crate::limits::SPAWN_STRINGS;
 use crate::load::Failure;
 
@@ -185,11 +185,6 @@ pub fn faccessat(path: &CStr, mode: u32) -> Result<(), Errno> {
     call(nr::__NR_faccessat, [AT_FDCWD, path.as_ptr() as usize, mode as usize]).map(drop)
 }
 
-/// A call that loads a module, made here or in a child process that the kernel may kill.
-fn call_loading(number: u32, args: [usize; 3], in_child: bool) -> Result<(), Errno> {
-    if in_child && cfg!(feature = "stream") { child::call_in_child(number, args) } else { call(number, args).map(drop) }
-}
-
 fn mmap(fd: Option<&Fd>, len: usize, prot: u32, flags: u32) -> Result<Region, Errno> {
     let fd = fd.map_or(usize::MAX, |fd| fd.0 as usize);
     let at = call(arch::MMAP, [0, len, prot as usize, flags as usize, fd])?;
@@ -235,17 +230,18 @@ pub fn sleep_ms(ms: u32) {
     }
 }
 
-/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it.
+/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it: the kernel
+/// leaves in the time what is left of it.
 fn poll<const N: usize>(fds: [&Fd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
     let mut fds = fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
     let (sec, nsec) = timeout_ms.map_or((0, 0), |ms| (ms / 1000, ms % 1000 * 1_000_000));
-    let time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
-    let old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let mut time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
+    let mut old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
     let at = |time: usize| if timeout_ms.is_some() { time } else { 0 };
     let list = &raw mut fds as usize;
-    match call_restarting(arch::PPOLL, [list, N, at(&raw const time as usize), 0, 0]) {
+    match call_restarting(arch::PPOLL, [list, N, at(&raw mut time as usize), 0, 0]) {
         // 32-bit kernels before 5.1 only know the old call, and small ones since then only the new.
-        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, [list, N, at(&raw const old_time as usize), 0, 0])?,
+        Err(Errno::ENOSYS) => call_restarting(arch::PPOLL_OLD, [list, N, at(&raw mut old_time as usize), 0, 0])?,
         polled => polled?,
     };
     Ok(fds.map(|fd| fd.revents != 0))
@@ -293,7 +289,9 @@ pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> 
 
 /// getdents64(2): raw entries, to be read by [`directory_entries`].
 pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
-    call(nr::__NR_getdents64, [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()])
+    let args = [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()];
+    // The smallest builds list no folder that a network could be behind.
+    if cfg!(feature = "names") { call_restarting(nr::__NR_getdents64, args) } else { call(nr::__NR_getdents64, args) }
 }
 
 /// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
@@ -353,6 +351,39 @@ pub fn filesystem_magic(fd: &Fd) -> Result<u32, Errno> {
 /// Whether a file system of that type keeps its files in memory (ramfs, tmpfs: `linux/magic.h`).
 pub fn is_memory(magic: u32) -> bool {
     matches!(magic, 0x8584_58f6 | 0x0102_1994)
+}
+
+/// rt_sigaction(2): a signal does what it does by default, or is ignored; whether it was ignored before.
+#[cfg(feature = "time")]
+pub(crate) fn ignore(signal: u32, is_ignored: bool) -> bool {
+    // struct sigaction of the kernel begins with the handler, SIG_DFL 0 or SIG_IGN 1; the rest is flags and a set, of which none are.
+    let (new, mut old) = ([usize::from(is_ignored), 0, 0, 0, 0], [0usize; 5]);
+    let _ = call(nr::__NR_rt_sigaction, [signal as usize, &raw const new as usize, &raw mut old as usize, SIGNALS / 8]);
+    old[0] == 1
+}
+
+/// The number of signals; a set of them has a bit for each.
+#[cfg(feature = "time")]
+const SIGNALS: usize = 64;
+
+/// Has each signal do what it does by default, and lets each through (rt_sigprocmask(2)): who starts a program may have left both in
+/// another state, and it would be handed on.
+#[cfg(feature = "time")]
+pub fn default_signals() {
+    for signal in 1..=SIGNALS as u32 {
+        ignore(signal, false);
+    }
+    const SIG_SETMASK: usize = 2;
+    let none = 0u64;
+    let _ = call(nr::__NR_rt_sigprocmask, [SIG_SETMASK, &raw const none as usize, 0, SIGNALS / 8]);
+}
+
+/// Has a write to a pipe that nobody reads fail, and not end this program.
+#[cfg(feature = "time")]
+pub fn ignore_sigpipe() {
+    ignore(nr::SIGPIPE, true);
+    // If this were ignored, what became of a child could not be asked.
+    ignore(nr::SIGCHLD, false);
 }
 
 /// wait4(2) for any child, without blocking: reaps one zombie. `false` when there was none.
@@ -433,6 +464,46 @@ pub fn execve(path: &CStr, argv: StringArray, envp: StringArray) -> Errno {
         .unwrap_or(Errno::ENOEXEC)
 }
 
+/// How a file is opened to be read. Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
+const READING: u32 = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
+/// openat2(2), close-on-exec, of what is below `dir` (RESOLVE_BENEATH).
+fn openat2_beneath(dir: &Fd, path: &CStr, flags: u32) -> Result<Fd, Errno> {
+    // struct open_how: u64 flags, mode and resolve, on all architectures.
+    let how = [u64::from(flags | O_CLOEXEC), 0, u64::from(nr::RESOLVE_BENEATH)];
+    let args = [dir.0 as usize, path.as_ptr() as usize, &raw const how as usize, size_of_val(&how)];
+    let mut tries = 3;
+    loop {
+        match call_restarting(nr::__NR_openat2, args) {
+            // Something was renamed meanwhile.
+            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
+            opened => return Ok(Fd(opened? as i32)),
+        }
+    }
+}
+
+/// As [`openat2_beneath`], a component after the other, none of which may be a link.
+fn open_without_links(dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
+    let mut folder: Option<Fd> = None;
+    let mut rest = path.to_bytes();
+    loop {
+        let at = rest.iter().position(|byte| *byte == b'/');
+        let (name, behind) = at.map_or((rest, None), |at| (&rest[..at], Some(&rest[at + 1..])));
+        if name == b".." {
+            return Err(Errno::EXDEV);
+        }
+        let name = crate::path(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
+        // O_DIRECTORY is not asked for: it would have the same errno for a link as for a file.
+        let opened = openat(Some(folder.as_ref().unwrap_or(dir)), &name, READING | O_NOFOLLOW);
+        let opened = opened.map_err(|errno| if errno == Errno::ELOOP { Errno::EXDEV } else { errno })?;
+        match behind {
+            Some(behind) => rest = behind,
+            None => return Ok(opened),
+        }
+        folder = Some(opened);
+    }
+}
+
 /// The running kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linux;
@@ -443,8 +514,14 @@ impl Kernel for Linux {
     type Paged = Paged;
 
     fn open(&self, path: &CStr) -> Result<Fd, Errno> {
-        // Without O_NONBLOCK, a FIFO in place of a file would hang us in open.
-        openat(None, path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+        openat(None, path, READING)
+    }
+
+    fn open_beneath(&self, dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
+        match openat2_beneath(dir, path, READING) {
+            Err(Errno::ENOSYS) => open_without_links(dir, path),
+            opened => opened,
+        }
     }
 
     fn read(&self, file: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
@@ -459,29 +536,29 @@ impl Kernel for Linux {
         fstat(file)
     }
 
-    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32, in_child: bool) -> Result<(), Errno> {
-        call_loading(nr::__NR_finit_module, [file.0 as usize, params.as_ptr() as usize, flags as usize], in_child)
+    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError> {
+        child::load(nr::__NR_finit_module, [file.0 as usize, params.as_ptr() as usize, flags as usize], caller)
     }
 
     fn has_finit_module(&self) -> bool {
         // No file has this number: a kernel that knows the call says EBADF.
-        self.finit_module(&Fd::inherited(-1), c"", 0, false) != Err(Errno::ENOSYS)
+        self.finit_module(&Fd::inherited(-1), c"", 0, Caller::Itself) != Err(CallError::Kernel(Errno::ENOSYS))
     }
 
-    fn init_module(&self, image: &[u8], params: &CStr, in_child: bool) -> Result<(), Errno> {
+    fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError> {
         let args = [image.as_ptr() as usize, image.len(), params.as_ptr() as usize];
-        call_loading(nr::__NR_init_module, args, in_child)
+        child::load(nr::__NR_init_module, args, caller)
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
         if cfg!(feature = "stream") { stream::window_bytes() } else { None }
     }
 
-    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), Failure> {
+    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
         if !cfg!(feature = "stream") {
             return Err(Failure::Memory(Errno::ENOSYS));
         }
-        stream::stream(len_bytes, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+        stream::stream(len_bytes, caller, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
     }
 
     fn forget(&self, file: &Fd, offset: u64, len_bytes: u64) {
@@ -521,7 +598,7 @@ impl Kernel for Linux {
         faccessat(path, 0).is_ok()
     }
 
-    fn spawn(&self, argv: &[&CStr], envp: &[&CStr]) -> Result<i32, Errno> {
+    fn spawn(&self, argv: &[&CStr], envp: &[&CStr], timeout_ms: Option<u32>) -> Result<i32, Errno> {
         let pointers = |texts: &[&CStr]| {
             let mut pointers = [core::ptr::null(); SPAWN_STRINGS + 1];
             for (to, text) in pointers[..SPAWN_STRINGS].iter_mut().zip(texts) {
@@ -530,7 +607,7 @@ impl Kernel for Linux {
             if texts.len() > SPAWN_STRINGS { Err(Errno::E2BIG) } else { Ok(pointers) }
         };
         let (path, argv, envp) = (argv.first().ok_or(Errno::EINVAL)?, pointers(argv)?, pointers(envp)?);
-        child::spawn(path.as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize)
+        child::spawn(path.as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, timeout_ms)
     }
 
     fn uevents(&self) -> Option<Fd> {
@@ -541,6 +618,7 @@ impl Kernel for Linux {
         /// Not all that is waited for is told of: what a program or a thread of the kernel makes.
         const LOOK_MS: u32 = 20;
         const LOOK_ALL_THE_SAME_MS: u32 = 250;
+        while cfg!(feature = "time") && reap() {}
         let Some(uevents) = uevents else { return sleep_ms(timeout_ms.min(LOOK_MS)) };
         if poll([uevents], Some(timeout_ms.min(LOOK_ALL_THE_SAME_MS))).is_ok() {
             // What they say does not matter: all is looked at again. That some were lost is told as an error, once.

@@ -8,10 +8,11 @@
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
-use super::child::{Child, ChildCall};
+use super::child::{Child, ChildCall, pipe};
 use super::{Fd, Region, arch, call, mmap, read};
 use crate::decode::{DecodeError, Opener, Source};
 use crate::errno::Errno;
+use crate::kernel::Caller;
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
 use crate::load::Failure;
 
@@ -24,16 +25,32 @@ pub(super) fn window_bytes() -> Option<usize> {
 /// piece.
 ///
 /// `reader` gives number and arguments of a call that reads the region, once and in order, given where it begins.
-pub(super) fn stream(len: usize, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3])) -> Result<(), Failure> {
+pub(super) fn stream(
+    len: usize, caller: Caller, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
+) -> Result<(), Failure> {
+    #[cfg(not(feature = "time"))]
+    let _ = caller;
     let mut window = Window::new(len).map_err(Failure::Memory)?;
     let (ended, alive) = pipe().map_err(Failure::Memory)?;
     let (number, args) = reader(window.at);
     let request = ChildCall::new(number, args);
     let child = Child::start(&request).map_err(Failure::Memory)?;
+    #[cfg(feature = "time")]
+    window.limit(caller);
     // From here on the child alone holds the pipe open: it reads as ended when the child is.
     drop(alive);
     // The last piece waits until what made it has given back its memory: linking the module takes more than copying it.
     let served = open(&mut |source| window.serve(&ended, source)).and_then(|()| window.end(&ended));
+    #[cfg(feature = "time")]
+    if let Err(Failure::TimedOut { timeout_ms, .. }) = served {
+        if !child.kill(&ended) {
+            // It may still be copying, and where the window is there shall be nothing else.
+            core::mem::forget(window);
+            return Err(Failure::TimedOut { timeout_ms, is_left: true });
+        }
+        // It may have come back at the last moment.
+        return if request.was_killed() { served } else { request.result().map_err(Failure::Kernel) };
+    }
     // If serving broke off, the child's copy ends now, for there is nothing left to copy.
     drop(window);
     drop(child);
@@ -55,6 +72,9 @@ struct Window {
     piece: Region,
     /// Whether the last piece has been made.
     is_whole: bool,
+    /// The child's time in ms, and the end of it in µs of the monotonic clock.
+    #[cfg(feature = "time")]
+    limit: Option<(u32, u64)>,
 }
 
 impl Drop for Window {
@@ -72,7 +92,17 @@ impl Window {
         let uffd = userfaultfd()?;
         let piece = anonymous(piece_len)?;
         let region = anonymous(mapped_len)?;
-        let window = Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false };
+        let window = Window {
+            uffd,
+            at: region.at as usize,
+            len,
+            mapped_len,
+            filled: 0,
+            piece,
+            is_whole: false,
+            #[cfg(feature = "time")]
+            limit: None,
+        };
         // The window's own drop unmaps it.
         core::mem::forget(region);
         let mut register =
@@ -87,7 +117,7 @@ impl Window {
 
     /// Makes what the child waits for, up to the last piece, until the child ends.
     fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), Failure> {
-        while let Some(offset) = self.wait(ended).map_err(Failure::Memory)? {
+        while let Some(offset) = self.wait(ended)? {
             while self.filled <= offset {
                 self.make(source)?;
                 if self.is_whole {
@@ -104,17 +134,38 @@ impl Window {
         if self.is_whole {
             self.hand_over().map_err(Failure::Memory)?;
         }
-        self.wait(ended).map(drop).map_err(Failure::Memory)
+        self.wait(ended).map(drop)
+    }
+
+    /// From here on the child has so long.
+    #[cfg(feature = "time")]
+    fn limit(&mut self, caller: Caller) {
+        self.limit = caller.timeout_ms().map(|ms| (ms, super::monotonic_us() + u64::from(ms) * 1000));
+    }
+
+    /// What is left of the child's time in ms.
+    #[cfg(feature = "time")]
+    fn left_ms(&self) -> Result<Option<u32>, Failure> {
+        let Some((timeout_ms, until_us)) = self.limit else { return Ok(None) };
+        match until_us.saturating_sub(super::monotonic_us()).div_ceil(1000) {
+            0 => Err(Failure::TimedOut { timeout_ms, is_left: false }),
+            left_ms => Ok(Some(left_ms as u32)),
+        }
+    }
+
+    #[cfg(not(feature = "time"))]
+    fn left_ms(&self) -> Result<Option<u32>, Failure> {
+        Ok(None)
     }
 
     /// Offset in the region of what the child waits for; `None` once it has ended.
-    fn wait(&self, ended: &Fd) -> Result<Option<usize>, Errno> {
+    fn wait(&self, ended: &Fd) -> Result<Option<usize>, Failure> {
         loop {
-            let (faulted, has_ended) = poll(&self.uffd, ended)?;
+            let [faulted, has_ended] = super::poll([&self.uffd, ended], self.left_ms()?).map_err(Failure::Memory)?;
             if !faulted && has_ended {
                 return Ok(None);
             }
-            if faulted && let Some(offset) = self.fault()? {
+            if faulted && let Some(offset) = self.fault().map_err(Failure::Memory)? {
                 return Ok(Some(offset));
             }
         }
@@ -218,19 +269,6 @@ fn control<T>(fd: &Fd, request: u32, argument: &mut T) -> Result<(), Errno> {
     call(nr::__NR_ioctl, [fd.0 as usize, request as usize, &raw mut *argument as usize]).map(drop)
 }
 
-/// pipe2(2): the end to read from and the end to write to.
-fn pipe() -> Result<(Fd, Fd), Errno> {
-    let mut fds = [-1; 2];
-    call(nr::__NR_pipe2, [&raw mut fds as usize, nr::O_CLOEXEC as usize])?;
-    Ok((Fd(fds[0]), Fd(fds[1])))
-}
-
-/// Which of the two has something to read, or has ended.
-fn poll(a: &Fd, b: &Fd) -> Result<(bool, bool), Errno> {
-    let [a, b] = super::poll([a, b], None)?;
-    Ok((a, b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,8 +310,9 @@ mod tests {
             reader.read_to_end(&mut all).unwrap();
             all
         });
-        let result =
-            stream(len, &mut |take| take(source), |at| (nr::__NR_write, [writer.as_raw_fd() as usize, at, len]));
+        let result = stream(len, Caller::Child, &mut |take| take(source), |at| {
+            (nr::__NR_write, [writer.as_raw_fd() as usize, at, len])
+        });
         drop(writer);
         (result, drain.join().unwrap())
     }
@@ -317,11 +356,34 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "time")]
+    fn a_call_has_its_time() {
+        if offered() {
+            // Nobody reads from this pipe, so that the call waits in the middle of the image; or it never looks at that.
+            let (_reader, writer) = std::io::pipe().unwrap();
+            let (silent, _writer) = std::io::pipe().unwrap();
+            let len = 40 * PIECE_BYTES;
+            for call in [
+                (nr::__NR_write, writer.as_raw_fd() as usize, true),
+                (nr::__NR_read, silent.as_raw_fd() as usize, false),
+            ] {
+                let (number, fd, reads) = call;
+                let mut source = numbers(len);
+                let result =
+                    stream(len, Caller::Within(300), &mut |take| take(&mut source), |at| (number, [fd, at, len]));
+                assert_eq!(result, Err(Failure::TimedOut { timeout_ms: 300, is_left: false }));
+                assert!((source.next > 0) == reads && source.next < len, "{}", source.next);
+            }
+        }
+    }
+
+    #[test]
     fn a_call_that_reads_nothing_ends_too() {
         if offered() {
             let mut source = numbers(100_000);
-            let result =
-                stream(100_000, &mut |take| take(&mut source), |at| (nr::__NR_write, [usize::MAX, at, 100_000]));
+            let result = stream(100_000, Caller::Child, &mut |take| take(&mut source), |at| {
+                (nr::__NR_write, [usize::MAX, at, 100_000])
+            });
             assert_eq!((result, source.next), (Err(Failure::Kernel(Errno::EBADF)), 0));
         }
     }
@@ -349,7 +411,7 @@ mod tests {
             let mut source = Watching(numbers(len), 0);
             let (mut reader, writer) = std::io::pipe().unwrap();
             let drain = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()).unwrap());
-            let result = stream(len, &mut |take| take(&mut source), |at| {
+            let result = stream(len, Caller::Child, &mut |take| take(&mut source), |at| {
                 (nr::__NR_write, [writer.as_raw_fd() as usize, at, len])
             });
             drop(writer);

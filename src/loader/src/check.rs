@@ -1,0 +1,308 @@
+//! `modest check`: what a module file is, and what would keep this machine's kernel from taking it. Loads nothing.
+
+use core::ffi::CStr;
+use core::fmt::{self, Display, Write};
+
+use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
+use crate::explain::of_open;
+use crate::image;
+use crate::kallsyms;
+use crate::kernel::{FileKind, Kernel, read_small};
+use crate::load;
+use crate::name::{self, Name};
+use crate::report::shown;
+use crate::run::is_live;
+use crate::text;
+
+/// Checks the module in `file` and writes what there is to say: lines of `key: value`, or one line of JSON. How many problems
+/// it has.
+pub fn check<K: Kernel>(kernel: &K, file: &CStr, is_json: bool, out: &mut dyn Write) -> usize {
+    let mut out = Out { out, is_json, problems: 0 };
+    out.begin(shown(file));
+    check_open(kernel, file, &mut out);
+    out.end()
+}
+
+fn check_open<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
+    let file = match kernel.open(path) {
+        Ok(file) => file,
+        Err(errno) => return out.problem(&format_args!("{errno}: {}", of_open(errno))),
+    };
+    match kernel.stat(&file) {
+        Ok(stat) if stat.kind != FileKind::Regular => return out.problem(&Fault::NotRegular(stat.kind)),
+        _ => {}
+    }
+    if let Ok(format) = image::format_of(kernel, &file) {
+        out.pair("format", &format.name());
+    }
+    let looked = load::with_image(kernel, None, &file, &mut |bytes| {
+        let checked = Elf::open(bytes, Some(THIS_MACHINE)).and_then(|mut elf| check_elf(kernel, path, &mut elf, out));
+        if let Err(fault) = checked {
+            out.problem(&fault);
+        }
+    });
+    if let Err(failure) = looked {
+        out.problem(&failure);
+    }
+}
+
+fn check_elf<K: Kernel>(kernel: &K, path: &CStr, elf: &mut Elf<&mut dyn Bytes>, out: &mut Out) -> Result<(), Fault> {
+    let mut buf = [0; NAME_BYTES];
+    let name = Name(elf.name(&mut buf)?);
+    out.pair("name", &name);
+    out.pair("machine", &elf.machine());
+    for wanted in ["version", "vermagic", "license"] {
+        elf.info(&mut |key, value| {
+            if key == wanted {
+                out.pair(wanted, &value);
+            }
+        })?;
+    }
+    out.raw("signed", &elf.is_signed());
+    out.list("depends", &mut |item| {
+        elf.info(&mut |key, value| {
+            let needed = text::fields(value, b',').filter(|needed| key == "depends" && !needed.is_empty());
+            needed.for_each(|needed| item(&needed));
+        })
+    })?;
+    out.list("parameters", &mut |item| {
+        elf.info(&mut |key, value| {
+            if key == "parmtype" {
+                item(&value);
+            }
+        })
+    })?;
+    let mut symbols = 0usize;
+    elf.undefined(&mut |_| symbols += 1)?;
+    out.raw("symbols", &symbols);
+    let mut versions = 0usize;
+    elf.versions(&mut |_, _| versions += 1)?;
+    out.raw("versions", &versions);
+    out.raw("loaded", &is_live(kernel, name));
+
+    let by_file = name::of(shown(path));
+    if by_file != name {
+        out.problem(&format_args!("its file is named {by_file}: the kernel and modprobe will call it {name}"));
+    }
+    let mut release = [0; 65];
+    if let Ok(release) = kernel.release(&mut release) {
+        elf.info(&mut |key, value| {
+            let built_for = text::split_once(value, b' ').map_or(value, |(built_for, _)| built_for);
+            if key == "vermagic" && built_for != release {
+                out.problem(&format_args!("built for {built_for}, this kernel is {release}"));
+            }
+        })?;
+    }
+    let enforces =
+        read_small(kernel, c"/sys/module/module/parameters/sig_enforce", &mut [0; 8]).is_ok_and(|is| is == b"Y");
+    if enforces && !elf.is_signed() {
+        out.problem(&"not signed, and this kernel takes signed modules alone");
+    }
+    // Of an absent module all symbols are missing: it is enough to name that.
+    let mut lacks = false;
+    elf.info(&mut |key, value| {
+        for needed in text::fields(value, b',').filter(|needed| key == "depends" && !needed.is_empty()) {
+            if !is_there(kernel, Name(needed)) {
+                lacks = true;
+                out.problem(&format_args!("needs `{needed}`, which is not loaded: load it before"));
+            }
+        }
+    })?;
+    if !lacks && !is_live(kernel, name) {
+        // A list without data lacks what is there: it is no proof.
+        let is_proof = kallsyms::missing(kernel, elf, &mut |_| {})? == Some(true);
+        if is_proof {
+            kallsyms::missing(kernel, elf, &mut |symbol| {
+                out.problem(&format_args!(
+                    "needs the symbol `{symbol}`, which neither this kernel nor a loaded module has"
+                ));
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernel has the module, loaded or built in.
+fn is_there<K: Kernel>(kernel: &K, name: Name) -> bool {
+    is_live(kernel, name) || crate::path_of(format_args!("/sys/module/{name}")).is_some_and(|path| kernel.exists(&path))
+}
+
+/// Takes the items of a list.
+type Item<'i> = &'i mut dyn FnMut(&dyn Display);
+
+/// Where what is found goes.
+struct Out<'w> {
+    out: &'w mut dyn Write,
+    is_json: bool,
+    problems: usize,
+}
+
+impl Out<'_> {
+    fn put(&mut self, text: fmt::Arguments) {
+        // What nobody takes is lost to nobody.
+        let _ = self.out.write_fmt(text);
+    }
+
+    fn begin(&mut self, file: &str) {
+        match self.is_json {
+            true => self.put(format_args!("{{\"file\":{}", Json(&file))),
+            false => self.put(format_args!("{file}:\n")),
+        }
+    }
+
+    fn pair(&mut self, key: &str, value: &dyn Display) {
+        match self.is_json {
+            true => self.put(format_args!(",\"{key}\":{}", Json(value))),
+            false => self.put(format_args!("  {key}: {value}\n")),
+        }
+    }
+
+    /// A number, or whether something is so.
+    fn raw(&mut self, key: &str, value: &dyn Display) {
+        match self.is_json {
+            true => self.put(format_args!(",\"{key}\":{value}")),
+            false => self.put(format_args!("  {key}: {value}\n")),
+        }
+    }
+
+    fn list(&mut self, key: &str, each: &mut dyn FnMut(Item) -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut count = 0;
+        match self.is_json {
+            true => self.put(format_args!(",\"{key}\":[")),
+            false => self.put(format_args!("  {key}:")),
+        }
+        let result = each(&mut |item| {
+            let comma = if count == 0 { "" } else { "," };
+            match self.is_json {
+                true => self.put(format_args!("{comma}{}", Json(item))),
+                false => self.put(format_args!("{comma} {item}")),
+            }
+            count += 1;
+        });
+        self.put(format_args!("{}", if self.is_json { "]" } else { "\n" }));
+        result
+    }
+
+    fn problem(&mut self, what: &dyn Display) {
+        match (self.is_json, self.problems) {
+            (true, 0) => self.put(format_args!(",\"problems\":[{}", Json(what))),
+            (true, _) => self.put(format_args!(",{}", Json(what))),
+            (false, _) => self.put(format_args!("  problem: {what}\n")),
+        }
+        self.problems += 1;
+    }
+
+    fn end(&mut self) -> usize {
+        if self.is_json {
+            self.put(format_args!("{}", if self.problems == 0 { ",\"problems\":[]}\n" } else { "]}\n" }));
+        }
+        self.problems
+    }
+}
+
+/// Text as a string of JSON (RFC 8259).
+struct Json<'a>(&'a dyn Display);
+
+impl Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaped<'f, 'g>(&'f mut fmt::Formatter<'g>);
+        impl Write for Escaped<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|c| match c {
+                    '"' | '\\' => write!(self.0, "\\{c}"),
+                    '\0'..='\x1f' => write!(self.0, "\\u{:04x}", c as u32),
+                    c => self.0.write_char(c),
+                })
+            }
+        }
+        f.write_char('"')?;
+        write!(Escaped(f), "{}", self.0)?;
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::tests::Made;
+    use crate::kernel::fake::Fake;
+
+    const INFO: &[&str] =
+        &["license=GPL", "vermagic=6.1.0-test SMP", "depends=a,b", "parmtype=x:int", "parmtype=y:charp"];
+
+    fn checked(fake: &Fake, file: &CStr, is_json: bool) -> (usize, String) {
+        let mut text = String::new();
+        let problems = check(fake, file, is_json, &mut text);
+        (problems, text)
+    }
+
+    fn fake(info: &[&str]) -> Fake {
+        let image = Made { info, needs: &[("printk", 1), ("one", 2)], ..Made::default() }.image();
+        Fake::default()
+            .with_file("/made.ko", &image)
+            .with_file("/sys/module/a/initstate", b"live\n")
+            .with_file("/sys/module/b", b"")
+            .with_file("/proc/kallsyms", b"0 D printk\n0 T one\t[a]\n")
+    }
+
+    #[test]
+    fn a_good_module_has_no_problem() {
+        let (problems, text) = checked(&fake(INFO), c"/made.ko", false);
+        let machine = THIS_MACHINE;
+        let want = format!(
+            "/made.ko:\n  format: plain\n  name: made\n  machine: {machine}\n  vermagic: 6.1.0-test SMP\n  license: GPL\n  \
+             signed: false\n  depends: a, b\n  parameters: x:int, y:charp\n  symbols: 2\n  versions: 2\n  loaded: false\n"
+        );
+        assert_eq!((problems, text), (0, want));
+        let (problems, text) = checked(&fake(INFO), c"/made.ko", true);
+        let want = format!(
+            "{{\"file\":\"/made.ko\",\"format\":\"plain\",\"name\":\"made\",\"machine\":\"{machine}\",\
+             \"vermagic\":\"6.1.0-test SMP\",\"license\":\"GPL\",\"signed\":false,\"depends\":[\"a\",\"b\"],\
+             \"parameters\":[\"x:int\",\"y:charp\"],\"symbols\":2,\"versions\":2,\"loaded\":false,\"problems\":[]}}\n"
+        );
+        assert_eq!((problems, text), (0, want));
+    }
+
+    #[test]
+    fn each_problem_is_named() {
+        let problems = |fake: &Fake, file: &CStr| {
+            let (count, text) = checked(fake, file, false);
+            let lines: Vec<_> =
+                text.lines().filter_map(|line| line.strip_prefix("  problem: ")).map(String::from).collect();
+            assert_eq!(lines.len(), count);
+            lines
+        };
+        let other = fake(&["vermagic=6.2.0 SMP", "depends=none"])
+            .with_file("/sys/module/module/parameters/sig_enforce", b"Y\n");
+        assert_eq!(
+            problems(&other, c"/made.ko"),
+            [
+                "built for 6.2.0, this kernel is 6.1.0-test",
+                "not signed, and this kernel takes signed modules alone",
+                "needs `none`, which is not loaded: load it before",
+            ]
+        );
+        let lacking = fake(INFO).with_file("/proc/kallsyms", b"0 D printk\n");
+        assert_eq!(
+            problems(&lacking, c"/made.ko"),
+            ["needs the symbol `one`, which neither this kernel nor a loaded module has"]
+        );
+        let unproven = fake(INFO).with_file("/proc/kallsyms", b"0 T printk\n");
+        assert_eq!(problems(&unproven, c"/made.ko"), [""; 0]);
+        let renamed = fake(INFO).with_file("/o-ther.ko", &Made { info: INFO, ..Made::default() }.image());
+        assert_eq!(
+            problems(&renamed, c"/o-ther.ko"),
+            ["its file is named o_ther: the kernel and modprobe will call it made"]
+        );
+        let bad = fake(INFO).with_file("/bad.ko", b"<html>").with_file("/bad.ko.gz", b"\x1f\x8b\x08");
+        assert_eq!(problems(&bad, c"/bad.ko"), ["not a module: it begins with 3c 68 74 6d, not with the magic of ELF"]);
+        assert_eq!(problems(&bad, c"/none.ko"), ["ENOENT: no such file"]);
+        if cfg!(feature = "gzip") {
+            assert_eq!(problems(&bad, c"/bad.ko.gz"), ["the compressed file ends too early"]);
+            let (_, text) = checked(&bad, c"/bad.ko.gz", true);
+            let want = "\"format\":\"gzip\",\"problems\":[\"the compressed file ends too early\"]}\n";
+            assert!(text.ends_with(want), "{text}");
+        }
+        assert_eq!(Json(&"a\"\\\n\u{e4}").to_string(), "\"a\\\"\\\\\\u000a\u{e4}\"");
+    }
+}
