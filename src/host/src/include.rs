@@ -170,6 +170,7 @@ fn config_files(folders: &[&Path]) -> Result<BTreeMap<String, Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::module::tests::tree;
 
     const DEP: &[u8] =
@@ -193,9 +194,8 @@ mod tests {
             original_sha256: String::new(),
             saved_bytes: 0,
             not_stripped: None,
-            firmware: Vec::new(),
             weakdeps: if file.ends_with("l.ko") { vec!["b_c".into()] } else { Vec::new() },
-            other_release: None,
+            facts: Facts::default(),
         };
         let mut modules = files.iter().map(|file| module(file)).collect();
         included.read(&mut modules, |file| Ok(module(file)))?;

@@ -4,22 +4,29 @@
 //! manifest of an image is resolved, so that the target looks nothing up.
 //!
 //! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order, with [`modprobe`], and
-//! [`mod@include`] adds others; [`module`] reads each, with [`codec`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
-//! puts them into an archive; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. The binary is only
+//! [`mod@include`] adds others; [`module`] reads each, with [`codec`], [`facts`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
+//! puts them into an archive if [`mod@check`], with [`symbols`], finds nothing that the kernel would refuse, as it does
+//! for an [`initramfs`] that is there; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. The binary is only
 //! the command line.
 
 pub mod board;
+pub mod check;
 pub mod codec;
 pub mod depmod;
 pub mod disk;
+pub mod facts;
 pub mod guest;
 pub mod image;
 pub mod include;
+pub mod initramfs;
 pub mod kernel;
+pub mod map;
 pub mod modprobe;
 pub mod module;
+pub mod mutate;
 pub mod plan;
 pub mod strip;
+pub mod symbols;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,19 @@ use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mkmodest::board::{self, Board, Layout, Origin};
+use mkmodest::check::Report;
 use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
+use mkmodest::initramfs::Initramfs;
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::modprobe::Database;
 use mkmodest::module::Change;
 use mkmodest::plan::{Plan, Source};
 use mkmodest::strip::Strip;
+use mkmodest::symbols::KernelSymbols;
 use modest_loader::image::Format;
+use modest_loader::name::strip_ko;
 
 /// Makes initramfs images with modest as their init, and boots them in QEMU.
 #[derive(Parser)]
@@ -91,6 +96,27 @@ enum Cmd {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Tells what modules are, and what the kernel would refuse about them (docs/checks.md)
+    ///
+    /// Of module files: each by itself. Of an initramfs: the modules that its manifest loads, in its order, and those for
+    /// later. Of a board: the modules of the image that `mkmodest image` would make. Exit codes: 0 nothing keeps a module from
+    /// being loaded, 1 something does, 2 something was missing or wrong.
+    Check {
+        /// Files of modules, an initramfs, or a board
+        #[arg(required = true, value_name = "FILE|IMAGE|BOARD")]
+        what: Vec<String>,
+        /// Which of the board's kernels [default: its first]
+        #[arg(long, value_name = "NAME")]
+        kernel: Option<String>,
+        #[command(flatten)]
+        choice: Choice,
+        /// Of module files, prints where the kernel puts sections and symbols
+        #[arg(long)]
+        map: bool,
+        /// Prints all as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints what a board's image is made of: `target TARGET`, `kernel SUITE ARCHITECTURE PACKAGE`, `build NAME`
     ///
     /// Each is a line of its own; scripts/build, scripts/kernel and scripts/small-kernel take what follows the word.
@@ -112,8 +138,9 @@ struct What {
     kernel: Option<String>,
 }
 
+/// Which modules are meant.
 #[derive(Args)]
-struct How {
+struct Choice {
     /// Modules of another kernel: a folder of them, or one with one lib/modules/VERSION; depmod need not have run
     #[arg(long, value_name = "DIR")]
     kernel_modules: Option<PathBuf>,
@@ -127,6 +154,25 @@ struct How {
     /// Adds the firmware that modules name, as far as it is in this folder
     #[arg(long, value_name = "DIR")]
     firmware: Option<PathBuf>,
+    /// Refuses modules for any file of theirs that --firmware lacks, not only if it has none of theirs
+    #[arg(long, requires = "firmware")]
+    require_firmware: bool,
+    /// Takes modules and directives from this manifest instead of the board
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// What the kernel itself exports: a Module.symvers, a System.map or a kernel [default: what is beside the modules, or the
+    /// board's kernel]
+    #[arg(long, value_name = "FILE")]
+    symbols: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct How {
+    #[command(flatten)]
+    choice: Choice,
+    /// Makes an image of modules that the kernel would refuse, too; what is wrong is told
+    #[arg(long)]
+    force: bool,
     /// The program to become /init [default: target/TARGET/size/modest]
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
@@ -143,9 +189,6 @@ struct How {
     /// The compression of the image
     #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = compress())]
     compress: Format,
-    /// Takes modules and directives from this manifest instead of the board
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
 }
 
 /// A format to change to, if any.
@@ -256,6 +299,20 @@ fn run(command: Cmd) -> Result<u8> {
             }
             Ok(0)
         }
+        Cmd::Check { what, kernel, choice, map, json } => {
+            let mut reports = Vec::new();
+            for what in &what {
+                reports.push(checked(what, kernel.as_deref(), &choice, map)?);
+            }
+            let (modules, problems) = reports.into_iter().map(|report| (report.modules, report.problems)).unzip();
+            let (modules, problems): (Vec<Vec<_>>, Vec<Vec<_>>) = (modules, problems);
+            let report = Report { modules: modules.concat(), problems: problems.concat() };
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&report)?),
+                false => tell(&what, &report),
+            }
+            Ok(report.has_problem().into())
+        }
         Cmd::Needs { boards, kernel } => {
             let all = boards.is_empty();
             let mut lines = BTreeSet::new();
@@ -275,30 +332,85 @@ fn run(command: Cmd) -> Result<u8> {
     }
 }
 
-fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
-    let _step = Step::new("making the image");
-    let kernel_name = what.kernel.as_deref();
-    let tree = match &how.kernel_modules {
-        Some(dir) => Tree::find(dir)?,
-        None => Kernel::find(board, kernel_name)?.tree,
+/// The modules that are meant, and what the image is to be made of but for its init.
+fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: PathBuf) -> Result<(Tree, Options)> {
+    let (tree, kernel) = match &choice.kernel_modules {
+        Some(dir) => (Tree::find(dir)?, None),
+        None => {
+            let kernel = Kernel::find(board, kernel_name)?;
+            (kernel.tree.clone(), Some(kernel))
+        }
+    };
+    let symbols = match &choice.symbols {
+        Some(file) => Some(KernelSymbols::read(file)?),
+        None => {
+            let (symbols, notes) = KernelSymbols::find(&tree, kernel.as_ref());
+            notes.iter().for_each(|note| eprintln!("mkmodest: {note}"));
+            symbols
+        }
     };
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
+        manifest: choice.manifest.as_ref().map(named).transpose()?,
+        include: choice.include.clone(),
+        config: choice.config.clone(),
+        firmware: choice.firmware.clone(),
+        require_firmware: choice.require_firmware,
+        symbols: symbols.map(Arc::new),
+        ..Options::new(init)
+    };
+    Ok((tree, options))
+}
+
+fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
+    let _step = Step::new("making the image");
+    let kernel_name = what.kernel.as_deref();
+    let init = how.init.clone().unwrap_or_else(|| image::default_init(board.arch));
+    let (tree, options) = chosen(board, kernel_name, &how.choice, init)?;
+    let options = Options {
         change: Change { format: how.modules_as.0, strip: how.strip },
         pin: how.pin,
         compress: how.compress,
-        manifest: how.manifest.as_ref().map(named).transpose()?,
-        include: how.include.clone(),
-        config: how.config.clone(),
-        firmware: how.firmware.clone(),
-        ..Options::new(how.init.clone().unwrap_or_else(|| image::default_init(board.arch)))
+        force: how.force,
+        ..options
     };
     let image = image::build(board, board.kernel_spec(kernel_name)?, &tree, &options)?;
     for note in &image.notes {
         eprintln!("mkmodest: {note}");
     }
     Ok((tree, image))
+}
+
+/// Checks a module's file, an initramfs or a board, whichever `what` is.
+fn checked(what: &str, kernel_name: Option<&str>, choice: &Choice, map: bool) -> Result<Report> {
+    let path = Path::new(what);
+    if what.ends_with(".toml") || !path.exists() && !what.contains('/') && strip_ko(what).is_none() {
+        let board = Board::load(what)?;
+        let (tree, options) = chosen(&board, kernel_name, choice, PathBuf::new())?;
+        return image::check(&board, board.kernel_spec(kernel_name)?, &tree, &options);
+    }
+    let bytes = std::fs::read(path).with_context(|| what.to_string())?;
+    if strip_ko(what).is_some() || !Initramfs::is_one(&bytes) {
+        return Ok(Report::of_file(what, &bytes, map));
+    }
+    let symbols = choice.symbols.as_deref().map(KernelSymbols::read).transpose()?;
+    Initramfs::read(&bytes).and_then(|image| image.check(symbols.as_ref())).with_context(|| what.to_string())
+}
+
+/// Prints a report for people: of modules that were named all, of a set what is wrong with it.
+fn tell(what: &[String], report: &Report) {
+    for module in &report.modules {
+        if what.contains(&module.file) {
+            print!("{module}");
+        }
+    }
+    for problem in &report.problems {
+        println!("{}: {problem}", if problem.is_problem() { "problem" } else { "warning" });
+    }
+    let problems = report.problems.iter().filter(|problem| problem.is_problem()).count();
+    let warnings = report.problems.len() - problems;
+    println!("{} modules, {problems} problems, {warnings} warnings", report.modules.len());
 }
 
 fn watch(boot: &Boot, marker: &str, timeout_s: u64, interrupt: &AtomicBool) -> Result<u8> {

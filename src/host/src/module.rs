@@ -1,4 +1,4 @@
-//! A module file as it goes into an image: read, checked against the board, put into the wanted format.
+//! A module file as it goes into an image: read, put into the wanted format.
 
 use std::fs;
 
@@ -11,6 +11,7 @@ use modest_loader::{name, pin};
 
 use crate::board::Arch;
 use crate::codec::{decode, encode};
+use crate::facts::Facts;
 use crate::kernel::Tree;
 use crate::strip::{Refusal, Strip, strip};
 
@@ -31,12 +32,10 @@ pub struct ModuleFile {
     pub saved_bytes: u64,
     /// Why it was not stripped, if it should have been.
     pub not_stripped: Option<Refusal>,
-    /// The firmware files that it may ask for; they may be patterns.
-    pub firmware: Vec<String>,
     /// The modules that it may ask for, each text some names.
     pub weakdeps: Vec<String>,
-    /// The kernel release that it was built for, if that is not the tree's.
-    pub other_release: Option<String>,
+    /// What its image tells.
+    pub facts: Facts,
 }
 
 /// What is changed in a module on its way into an image.
@@ -49,16 +48,14 @@ pub struct Change {
 }
 
 impl ModuleFile {
-    /// Reads `file` of the tree, and changes it.
-    pub fn read(tree: &Tree, file: &str, arch: Arch, change: Change) -> Result<ModuleFile> {
+    /// Reads `file` of the tree, and changes it. Whether it can be loaded is decided by [`mod@crate::check`].
+    pub fn read(tree: &Tree, file: &str, change: Change) -> Result<ModuleFile> {
         ensure!(is_below(file), "{file} in modules.dep is not below {}", tree.dir.display());
         let path = tree.dir.join(file);
-        Self::read_fallible(tree, file, &path, arch, change).with_context(|| format!("{}", path.display()))
+        Self::read_fallible(file, &path, change).with_context(|| format!("{}", path.display()))
     }
 
-    fn read_fallible(
-        tree: &Tree, file: &str, path: &std::path::Path, arch: Arch, change: Change,
-    ) -> Result<ModuleFile> {
+    fn read_fallible(file: &str, path: &std::path::Path, change: Change) -> Result<ModuleFile> {
         let mut bytes = fs::read(path)?;
         let has = Format::of(&bytes);
         let stem = match name::strip_ko(file) {
@@ -67,15 +64,7 @@ impl ModuleFile {
             None => bail!("expected a name that ends in .ko, .ko.gz, .ko.xz or .ko.zst"),
         };
         let whole = decode(&bytes).with_context(|| format!("not to be decompressed as {}", has.name()))?;
-        let (machine, expected) = (machine(&whole), arch.machine());
-        match machine {
-            None => bail!("not a module: no ELF file"),
-            Some(other) if other != expected => bail!("built for {other}; the board is {expected}"),
-            Some(_) => {}
-        }
-        let modinfo = modinfo(&whole)?;
-        let values = |key: &'static str| modinfo.iter().filter_map(move |(k, v)| (*k == key).then_some(*v));
-        let release = release(&whole)?;
+        let facts = Facts::read(&whole);
         let (stripped, not_stripped) = match change.strip.map(|what| strip(&whole, what)) {
             None => (None, None),
             Some(Ok(stripped)) => (Some(stripped), None),
@@ -93,9 +82,8 @@ impl ModuleFile {
             original_sha256: sha256(&whole),
             saved_bytes: (whole.len() - image.len()) as u64,
             not_stripped,
-            firmware: values("firmware").map(String::from).collect(),
-            weakdeps: values("weakdep").map(String::from).collect(),
-            other_release: release.filter(|release| *release != tree.release),
+            weakdeps: facts.weakdeps.clone(),
+            facts,
             bytes,
         })
     }
@@ -147,10 +135,17 @@ pub(crate) fn release(image: &[u8]) -> Result<Option<String>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use modest_loader::elf::Fault;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A module for AArch64: three sections, of which one is `.modinfo`.
+    /// A module for AArch64 with these pairs in its `.modinfo`, of the name that one of them tells, or of one of its own.
     pub fn module(modinfo: &[&str]) -> Vec<u8> {
-        let names = b"\0.modinfo\0.shstrtab\0";
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let named = modinfo.iter().find_map(|pair| pair.strip_prefix("name=")).map(String::from);
+        let name = named.unwrap_or_else(|| format!("made{}", MADE.fetch_add(1, Ordering::Relaxed)));
+        let mut this_module = [0; 128];
+        this_module[24..24 + name.len()].copy_from_slice(name.as_bytes());
+        let names = b"\0.modinfo\0.shstrtab\0.symtab\0.gnu.linkonce.this_module\0";
         let info = modinfo.join("\0") + "\0";
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(64, 0);
@@ -160,20 +155,34 @@ pub(crate) mod tests {
         elf[0x28] = 64;
         elf[0x34] = 64;
         elf[0x3a] = 64;
-        elf[0x3c] = 3;
+        elf[0x3c] = 5;
         elf[0x3e] = 2;
-        let at = 64 * 4;
-        for (name, kind, offset, len) in
-            [(0u32, 0u32, 0, 0), (1, 1, at + names.len(), info.len()), (10, 3, at, names.len())]
-        {
+        // Name, type, content, link, length of an entry; flags are SHF_ALLOC.
+        let sections: [(u32, u32, &[u8], u32, u64); 5] = [
+            (0, 0, b"", 0, 0),
+            (1, 1, info.as_bytes(), 0, 0),
+            (10, 3, names, 0, 0),
+            (20, 2, &[0; 24], 2, 24),
+            (28, 1, &this_module, 0, 0),
+        ];
+        let mut content = Vec::new();
+        for (name, kind, bytes, link, entry) in sections {
             let start = elf.len();
             elf.resize(start + 64, 0);
-            elf[start..start + 4].copy_from_slice(&name.to_le_bytes());
-            elf[start + 4..start + 8].copy_from_slice(&kind.to_le_bytes());
-            elf[start + 0x18..start + 0x20].copy_from_slice(&(offset as u64).to_le_bytes());
-            elf[start + 0x20..start + 0x28].copy_from_slice(&(len as u64).to_le_bytes());
+            let mut put = |at: usize, bytes: &[u8]| {
+                elf[start + at..start + at + bytes.len()].copy_from_slice(bytes);
+            };
+            let offset = if kind == 0 { 0 } else { 64 * 6 + content.len() as u64 };
+            put(0, &name.to_le_bytes());
+            put(4, &kind.to_le_bytes());
+            put(8, &[if kind == 1 { 2 } else { 0 }]);
+            put(0x18, &offset.to_le_bytes());
+            put(0x20, &(bytes.len() as u64).to_le_bytes());
+            put(0x28, &link.to_le_bytes());
+            put(0x38, &entry.to_le_bytes());
+            content.extend(bytes);
         }
-        [&elf, &names[..], info.as_bytes()].concat()
+        [elf, content].concat()
     }
 
     /// A tree with these files, its release 6.1.0.
@@ -193,10 +202,10 @@ pub(crate) mod tests {
     fn a_path_that_leads_out_of_the_tree_is_refused() {
         let (_tmp, tree) = tree(&[("k/a.ko", &module(&["license=GPL"]))]);
         for path in ["../k/a.ko", "k/../../6.1.0/k/a.ko", "/etc/passwd"] {
-            let error = ModuleFile::read(&tree, path, Arch::Aarch64, Change::default()).err().unwrap();
+            let error = ModuleFile::read(&tree, path, Change::default()).err().unwrap();
             assert_eq!(error.to_string(), format!("{path} in modules.dep is not below {}", tree.dir.display()));
         }
-        assert!(is_below("k/a..ko") && ModuleFile::read(&tree, "k/a.ko", Arch::Aarch64, Change::default()).is_ok());
+        assert!(is_below("k/a..ko") && ModuleFile::read(&tree, "k/a.ko", Change::default()).is_ok());
     }
 
     #[test]
@@ -209,34 +218,26 @@ pub(crate) mod tests {
             (Some(Format::Plain), "k/a.ko", Format::Plain),
             (Some(Format::Gzip), "k/a.ko.gz", Format::Gzip),
         ] {
-            let module =
-                ModuleFile::read(&tree, "k/a.ko.xz", Arch::Aarch64, Change { format: wanted, strip: None }).unwrap();
+            let module = ModuleFile::read(&tree, "k/a.ko.xz", Change { format: wanted, strip: None }).unwrap();
             assert_eq!((module.file.as_str(), module.image_bytes), (file, image.len() as u64));
             assert_eq!(module.bytes, encode(&image, format).unwrap());
-            assert_eq!(module.firmware, ["a/b.bin", "c*.bin"]);
-            assert_eq!(module.other_release, None);
+            assert_eq!(module.facts.firmware, ["a/b.bin", "c*.bin"]);
         }
     }
 
     #[test]
-    fn what_the_board_could_not_load_is_refused() {
+    fn what_is_not_to_be_read_is_refused() {
         let good = module(&["vermagic=6.2.0 SMP"]);
-        let mut riscv = good.clone();
-        riscv[18] = 243;
         let (_tmp, tree) = tree(&[
-            ("other.ko", &good),
-            ("riscv.ko", &riscv),
             ("named.ko.xz", &good),
             ("text.ko", b"text, and more of it"),
             ("cut.ko.gz", &encode(&good, Format::Gzip).unwrap()[..50]),
             ("module", &good),
         ]);
-        let read = |file| ModuleFile::read(&tree, file, Arch::Aarch64, Change::default());
-        assert_eq!(read("other.ko").unwrap().other_release.as_deref(), Some("6.2.0"));
+        let read = |file| ModuleFile::read(&tree, file, Change::default());
+        assert_eq!(read("text.ko").unwrap().facts.fault, Some(Fault::NotElf(*b"text")));
         for (file, says) in [
-            ("riscv.ko", "built for RISC-V (64 bits); the board is AArch64"),
             ("named.ko.xz", "named as xz, but it is plain"),
-            ("text.ko", "no ELF file"),
             ("cut.ko.gz", "not to be decompressed as gzip"),
             ("module", "expected a name that ends in .ko"),
             ("none.ko", "No such file"),

@@ -323,6 +323,7 @@ fn emit(text: &mut String, line: &Line) -> Result<()> {
 mod tests {
     use super::*;
     use crate::board::tests::{MINIMAL, board};
+    use crate::facts::Facts;
     use crate::module::tests::tree;
     use proptest::prelude::*;
 
@@ -356,9 +357,8 @@ mod tests {
             original_sha256: DIGEST.to_lowercase(),
             saved_bytes: 0,
             not_stripped: None,
-            firmware: Vec::new(),
             weakdeps: Vec::new(),
-            other_release: None,
+            facts: Facts::default(),
         };
         let files: Vec<_> = plan.steps().map(file).collect();
         let text = plan.manifest("x", &tree, &files, false)?;

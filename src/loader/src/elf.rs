@@ -155,7 +155,7 @@ pub const THIS_MACHINE: Machine = Machine {
 };
 
 /// What an ELF file is for: `EI_CLASS`, `EI_DATA` and `e_machine`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     /// 1 for 32 bits, 2 for 64 bits.
     pub class: u8,
@@ -523,6 +523,9 @@ impl<B: Bytes> Elf<B> {
             None => return Err(Fault::Content("its symbols have no names")),
         }
         let mut found = (None, None, None);
+        if !self.header_of(0)?.is_some_and(|section| section.kind == 0 && section.range.len_bytes == 0) {
+            return Err(Fault::Section(0, "it should be none"));
+        }
         for number in 1..self.sections {
             let Some(section) = self.header_of(number)?.filter(|section| section.kind != SHT_NULL) else { continue };
             if u64::from(section.name_at) >= self.parts.names.len_bytes {
@@ -923,6 +926,9 @@ pub(crate) mod tests {
                 Some(Fault::Content("its symbols have another length than they should"))
             );
             assert_eq!(changed(header(4) + 0x28, 9), Some(Fault::Content("its symbols have no names")));
+            assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be none")));
+            assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+            assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
             assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
             let far = Some(Fault::Section(1, "it reaches beyond the end of the file"));
             assert_eq!((changed(header(1) + 0x1f, 0xff), changed(header(1) + 0x22, 0xff)), (far, far));

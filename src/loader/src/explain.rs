@@ -167,11 +167,10 @@ pub fn of_open(errno: Errno) -> &'static str {
 /// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
 pub fn of_kernel(errno: Errno) -> &'static str {
     meaning!(errno, {
-        EPERM => "loading is not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
+        EPERM => "not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
                   command line, or lockdown)",
         EACCES => "a security module of the kernel forbids it",
-        ENOEXEC => "the kernel does not take it for a module of its own (another kernel version or configuration, or \
-                    damaged)",
+        ENOEXEC => "not a module for this kernel (another version or configuration, or damaged)",
         EINVAL => "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or \
                    compressed data that does not decode)",
         ENOENT => "a symbol it needs is not there, load what exports it first (or its init found something missing)",

@@ -638,7 +638,7 @@ mod tests {
         let fake = with("/sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
             .with_file("/proc/self/status", b"CapEff:\t0000000000010000\n")
             .with_file("/proc/sys/kernel/modules_disabled", b"0\n");
-        assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: loading is not permitted (no CAP_SYS_MODULE, "));
+        assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
     }
 
     #[test]
