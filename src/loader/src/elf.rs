@@ -523,9 +523,6 @@ impl<B: Bytes> Elf<B> {
             None => return Err(Fault::Content("its symbols have no names")),
         }
         let mut found = (None, None, None);
-        if !self.header_of(0)?.is_some_and(|section| section.kind == 0 && section.range.len_bytes == 0) {
-            return Err(Fault::Section(0, "it should be none"));
-        }
         for number in 1..self.sections {
             let Some(section) = self.header_of(number)?.filter(|section| section.kind != SHT_NULL) else { continue };
             if u64::from(section.name_at) >= self.parts.names.len_bytes {
