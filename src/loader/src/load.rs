@@ -528,7 +528,7 @@ pub fn load_file<K: Kernel>(
                 request.size_bytes = Some(count(kernel, &file, format, extent)?);
             }
             // The kernel saw no ELF header, so nothing of the module ran.
-            (LoadPath::Finit, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
+            (_, Failure::Kernel(Errno::ENOEXEC)) if plain_by_name && format == Format::Plain => {
                 format = read_format(kernel, &file).map_err(|_| refused)?;
                 if format == Format::Plain {
                     return Err(refused);
@@ -1346,6 +1346,15 @@ mod tests {
         assert!(fake.images.take().is_empty() && !fake.calls.take().iter().any(|call| call.starts_with("allocate")));
         let fake = fake.with_file("/sys/module/compression", b"zstd\n");
         assert_eq!(calls(&fake, c"/m.ko.zst").0, Ok(LoadPath::FinitCompressed));
+    }
+
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn a_wrong_name_is_seen_through_without_finit_too() {
+        let file = gzip(b"\x7fELF image");
+        let fake = Fake::default().with_file("/m.ko", &file).without_finit().answering(&[Err(Errno::ENOEXEC), Ok(())]);
+        assert!(calls(&fake, c"/m.ko").0.is_ok());
+        assert_eq!(fake.images.take(), [file, b"\x7fELF image".to_vec()]);
     }
 
     #[test]
