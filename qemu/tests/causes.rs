@@ -99,7 +99,7 @@ impl Machine {
     }
 
     /// Adds the program that runs another as a user who may do nothing.
-    fn as_nobody(mut self) -> Self {
+    fn and_nobody(mut self) -> Self {
         let script = "exec busybox su -s /bin/sh nobody -c \"$*\"\n";
         self.scenario = self.scenario.script("/as-nobody", script).unwrap();
         self.scenario = self.scenario.link("/bin/sh", "busybox");
@@ -505,7 +505,7 @@ fn refusals_on_aarch64() {
         })
         .case("`kernel.modules_disabled` is 1", "/good/crc-itu-t.ko", "kernel.modules_disabled is 1")
         .but(|case| case.before = "echo 1 >/proc/sys/kernel/modules_disabled")
-        .as_nobody()
+        .and_nobody()
         .check();
 }
 
