@@ -22,18 +22,19 @@ fn main() {
     }
 }
 
-const PIN: &str = "    pin PT_LOAD FLAGS(5);\n";
-
-/// The linker's script. The smallest build has no 56 bytes for the header of a segment that would be empty.
+/// The linker's script, without the segments that would be empty where the file shall be as small as can be: the header of each
+/// has 56 bytes.
 fn segments() -> PathBuf {
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("segments.ld");
-    if std::env::var_os("CARGO_FEATURE_PIN").is_some() {
-        return script;
+    let mut text = std::fs::read_to_string(script).expect("segments.ld");
+    let small: &[&str] = if has("xz") { &["pin"] } else { &["xz", "zstd", "pin"] };
+    for name in small.iter().filter(|name| !has(name)) {
+        let (header, section) = (format!("    {name} PT_LOAD FLAGS(5);\n"), format!("}} :{name}\n"));
+        assert!(text.contains(&header) && text.contains(&section), "segments.ld has no segment {name}");
+        text = text.replace(&header, "").replace(&section, "} :decode\n");
     }
-    let text = std::fs::read_to_string(&script).expect("segments.ld");
-    let without = text.replace(PIN, "").replace("} :pin\n", "} :zstd\n");
-    assert_eq!(without.len() + PIN.len(), text.len() + 1, "segments.ld names the segment once, and its section once");
     let script = Path::new(&std::env::var_os("OUT_DIR").expect("cargo's")).join("segments.ld");
-    std::fs::write(&script, without).expect("a file in cargo's folder");
+    std::fs::write(&script, text).expect("a file in cargo's folder");
     script
 }

@@ -23,7 +23,7 @@ type Image<'b> = Elf<&'b mut dyn Bytes>;
 type Tell<'t> = &'t mut dyn FnMut(&dyn Display);
 
 /// Finds the cause of what the kernel answered to a load, and tells it.
-pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Tell) {
+pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell: Tell) {
     let inquiry = Inquiry { kernel, case, errno };
     let mut is_told = false;
     // The others are what its init said, or say it all.
@@ -33,6 +33,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
             | Errno::EINVAL
             | Errno::ENOENT
             | Errno::EBUSY
+            | Errno::EEXIST
             | Errno::EFAULT
             | Errno::ENOSPC
             | Errno::ERANGE
@@ -46,6 +47,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
     if is_about_file && let Ok(file) = kernel.open(case.file) {
         match kernel.stat(&file) {
             Ok(stat) if stat.kind != FileKind::Regular => {
+                case.log.skip(kernel);
                 return tell(&Cause { failure: case.failure, fault: Some(Fault::NotRegular(stat.kind)) });
             }
             _ => {}
@@ -55,14 +57,20 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
                 // It was not the file that could not be decoded, but we who cannot; or the kernel was busy with something else.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
-                Err(_) if matches!(errno, Errno::EBUSY | Errno::ENOSPC | Errno::ERANGE) => return,
-                Err(fault) => tell(&Cause { failure: case.failure, fault: Some(fault) }),
+                // What the kernel knows the name of, it has read.
+                Err(_) if matches!(errno, Errno::EBUSY | Errno::EEXIST | Errno::ENOSPC | Errno::ERANGE) => return,
+                Err(fault) => {
+                    case.log.skip(kernel);
+                    tell(&Cause { failure: case.failure, fault: Some(fault) })
+                }
             }
             is_told = true;
         });
         if let (false, Err(Failure::Decode(error))) = (is_told, looked)
             && !matches!(error, DecodeError::Unsupported(_))
+            && errno != Errno::EEXIST
         {
+            case.log.skip(kernel);
             return tell(&Cause { failure: case.failure, fault: Some(Fault::Unreadable(error)) });
         }
     }
@@ -71,9 +79,9 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
     }
 }
 
-struct Inquiry<'i, 'c, K> {
+struct Inquiry<'i, 'c, K: Kernel> {
     kernel: &'i K,
-    case: &'i Case<'c>,
+    case: &'i Case<'c, K>,
     errno: Errno,
 }
 
@@ -86,7 +94,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Some(written) => drop(name.push_str(written)),
             None => drop(fmt::write(&mut name, format_args!("{}", name::of(shown(self.case.file))))),
         }
-        let said = Said::read(self.kernel, &name, self.case.since_us);
+        let said = Said::read(self.kernel, self.case.log, &name, self.case.since_us);
         let (first, second) = (said.first.as_str(), said.second.as_str());
         let others = Others(said.others);
         let is_of_other = matches!(said.kind, Kind::Magic | Kind::Disagrees);
@@ -310,6 +318,9 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Errno::EBUSY | Errno::EEXIST if is_coming(self.kernel, Name(name)) => {
                 tell_it(&"another load of it is under way, and its init has not returned yet")
             }
+            Errno::EEXIST if is_live(self.kernel, Name(name)) => {
+                tell_it(&format_args!("a module of its name, `{name}`, is loaded already, from another file"))
+            }
             Errno::ENOMEM => match memory::available_bytes(self.kernel) {
                 Some(bytes) => tell_it(&format_args!(
                     "not enough memory: the machine has {} left, and loading takes up to twice the image",
@@ -449,6 +460,7 @@ mod tests {
     use crate::elf::tests::Made;
     use crate::explain::no_exporters;
     use crate::kernel::fake::Fake;
+    use crate::klog::KernelLog;
     use Errno as E;
 
     const GOOD: &[&str] = &["license=GPL", "vermagic=6.1.0-test SMP", "depends=a,b", "parmtype=queue_depth:uint"];
@@ -466,7 +478,14 @@ mod tests {
         };
         let mut text = None;
         let failure = Failure::Kernel(errno);
-        let case = Case { file: c"/m.ko", failure, since_us: 900_000, budget_bytes: None, exporters: &exporters };
+        let case = Case {
+            file: c"/m.ko",
+            failure,
+            since_us: 900_000,
+            budget_bytes: None,
+            exporters: &exporters,
+            log: &KernelLog::default(),
+        };
         let log = format!("6,1,5,-;m: Unknown symbol old (err -2)\n4,2,1000000,-;{log}\n");
         let fake = fake.clone().with_file("/dev/kmsg", log.as_bytes());
         crate::explain::explain(&fake, &case, &mut |cause| {
@@ -644,6 +663,11 @@ mod tests {
             ),
             (with("/sys/module/m/initstate", "coming\n"), E::EBUSY, coming),
             (
+                with("/sys/module/m/initstate", "live\n"),
+                E::EEXIST,
+                "EEXIST: a module of its name, `m`, is loaded already, from another file",
+            ),
+            (
                 with("/proc/meminfo", "MemAvailable: 2048 kB\n"),
                 E::ENOMEM,
                 "ENOMEM: not enough memory: the machine has 2.0 MiB left, and loading takes up to twice the image",
@@ -687,6 +711,7 @@ mod tests {
             since_us: 0,
             budget_bytes: None,
             exporters: &no_exporters,
+            log: &KernelLog::default(),
         };
         let mut text = String::new();
         crate::explain::explain(&fake, &case, &mut |cause| text = cause.to_string());
