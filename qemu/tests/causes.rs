@@ -99,7 +99,7 @@ impl Machine {
     }
 
     /// Adds the program that runs another as a user who may do nothing.
-    fn as_nobody(mut self) -> Self {
+    fn and_nobody(mut self) -> Self {
         let script = "exec busybox su -s /bin/sh nobody -c \"$*\"\n";
         self.scenario = self.scenario.script("/as-nobody", script).unwrap();
         self.scenario = self.scenario.link("/bin/sh", "busybox");
@@ -505,7 +505,7 @@ fn refusals_on_aarch64() {
         })
         .case("`kernel.modules_disabled` is 1", "/good/crc-itu-t.ko", "kernel.modules_disabled is 1")
         .but(|case| case.before = "echo 1 >/proc/sys/kernel/modules_disabled")
-        .as_nobody()
+        .and_nobody()
         .check();
 }
 
@@ -582,7 +582,8 @@ fn inits_on_riscv64() {
         .check();
 }
 
-/// How far the log's clock is from that of programs, which counts where nothing can be put into the log.
+/// How far the log's clock is from that of programs, which counts where nothing can be put into the log. It is ahead on these, by
+/// up to 0.6 s, so without a mark something earlier may be heard, but nothing missed.
 #[test]
 fn the_clock_of_the_log_is_not_far_behind() {
     let now = "sed -n 's/^now at \\([0-9]*\\) nsecs/\\1/p' /proc/timer_list";
@@ -600,6 +601,5 @@ fn the_clock_of_the_log_is_not_far_behind() {
         let log_us: i64 = words.next().unwrap().split(',').nth(2).unwrap().parse().unwrap();
         println!("{board}: the log's clock is {} to {} us behind", before_us - log_us, after_us - log_us);
         assert!(before_us - log_us <= KLOG_SLACK_US as i64, "{line}");
-        assert!(log_us <= after_us + KLOG_SLACK_US as i64, "{line}");
     }
 }
