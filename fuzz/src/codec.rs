@@ -63,8 +63,7 @@ fn codec(data: &[u8]) {
         let mut kernel = Memory::new(read_at_most, fails_from);
         kernel.lacks_finit = true;
         let kernel = kernel.with_file(path.to_str().unwrap(), &file).with_file("/proc/meminfo", meminfo.as_bytes());
-        let request =
-            Request { file: path, params: c"", path: by, size_bytes, flags: 0, measure: true, in_child: false };
+        let request = Request { file: path, params: c"", path: by, size_bytes, measure: true, ..Request::default() };
         let result = load::load(&kernel, &mut Offers::default(), &request);
         let images = kernel.images.take();
         match (&result, &image) {

@@ -6,6 +6,7 @@ use modest_loader::errno::Errno;
 use modest_loader::explain::{self, Case};
 use modest_loader::image::{self, Format};
 use modest_loader::kernel::Kernel;
+use modest_loader::klog::KernelLog;
 use modest_loader::load::Failure;
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 
@@ -50,7 +51,14 @@ pub fn preflight(data: &[u8]) {
 fn told_of(kernel: &Memory, failure: Failure, budget_bytes: Option<u64>) {
     let mut count = 0;
     let exporters = |_: &str, visit: &mut dyn FnMut(&str)| visit("a.ko");
-    let case = Case { file: c"/m.ko", failure, since_us: 1000, budget_bytes, exporters: &exporters };
+    let case = Case {
+        file: c"/m.ko",
+        failure,
+        since_us: 1000,
+        budget_bytes,
+        exporters: &exporters,
+        log: &KernelLog::default(),
+    };
     explain::explain(kernel, &case, &mut |cause| {
         assert!(!cause.to_string().is_empty());
         count += 1;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use modest_loader::decode::{DecodeError, Opener};
 use modest_loader::errno::Errno;
 use modest_loader::image::Format;
-use modest_loader::kernel::{FileKind, Kernel, Pages, Stat};
+use modest_loader::kernel::{CallError, Caller, FileKind, Kernel, Pages, Stat};
 use modest_loader::load::Failure;
 use modest_loader::name;
 
@@ -245,26 +245,26 @@ impl Kernel for Memory {
         self.count();
         Ok(Stat { kind: file.kind, size_bytes: file.content.len() as u64, device: 1 })
     }
-    fn finit_module(&self, file: &File, _: &CStr, _: u32, _: bool) -> Result<(), Errno> {
+    fn finit_module(&self, file: &File, _: &CStr, _: u32, _: Caller) -> Result<(), CallError> {
         self.count();
-        self.answer(&file.path, true)
+        self.answer(&file.path, true).map_err(CallError::Kernel)
     }
     fn has_finit_module(&self) -> bool {
         !self.lacks_finit
     }
-    fn init_module(&self, image: &[u8], _: &CStr, _: bool) -> Result<(), Errno> {
+    fn init_module(&self, image: &[u8], _: &CStr, _: Caller) -> Result<(), CallError> {
         self.count();
         if Format::of(image) != Format::Plain {
-            return Err(Errno::ENOEXEC);
+            return Err(CallError::Kernel(Errno::ENOEXEC));
         }
         self.images.borrow_mut().push(image.to_vec());
         let path = self.current.borrow().0.clone();
-        self.answer(&path, false)
+        self.answer(&path, false).map_err(CallError::Kernel)
     }
     fn stream_window_bytes(&self) -> Option<usize> {
         (!self.lacks_window).then_some(3 * PIECE_BYTES)
     }
-    fn stream_module(&self, len_bytes: usize, _: &CStr, open: Opener) -> Result<(), Failure> {
+    fn stream_module(&self, len_bytes: usize, _: &CStr, _: Caller, open: Opener) -> Result<(), Failure> {
         self.count();
         assert!(len_bytes <= ALLOCATE_BYTES, "{len_bytes} bytes to be streamed are over the machine's memory");
         let mut image = vec![0; len_bytes];
@@ -322,7 +322,7 @@ impl Kernel for Memory {
         self.count();
         path.to_str().is_ok_and(|path| self.file(path).is_some())
     }
-    fn spawn(&self, argv: &[&CStr], _: &[&CStr]) -> Result<i32, Errno> {
+    fn spawn(&self, argv: &[&CStr], _: &[&CStr], _: Option<u32>) -> Result<i32, Errno> {
         self.count();
         assert_eq!(argv.len(), 3, "{argv:?}");
         self.spawned.set(self.spawned.get() + 1);
@@ -346,6 +346,10 @@ impl Kernel for Memory {
     }
     fn release<'b>(&self, _: &'b mut [u8; 65]) -> Result<&'b str, Errno> {
         Ok("6.1")
+    }
+    fn log_record(&self, record: &[u8]) {
+        self.count();
+        assert!(record.ends_with(b"\n"));
     }
     fn now_us(&self) -> u64 {
         self.clock_us.replace(self.clock_us.get() + 1)
