@@ -130,14 +130,16 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             _ => {}
         }
-        let is_rejected = said.kind == Kind::Policy;
-        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, is_rejected, tell)) {
+        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, said.kind, tell)) {
             return;
         }
         if self.told_by_machine(&name, &said, tell) {
             return;
         }
         let cause = Cause { failure: self.case.failure, fault: None };
+        if errno == Errno::EEXIST && elf.is_none() {
+            return tell(&format_args!("{cause}, or a module of the name that is in it is loaded"));
+        }
         match said.kind {
             Kind::Firmware => tell(&format_args!(
                 "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
@@ -229,7 +231,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
     }
 
     /// Tells if what the module says of itself is cause enough.
-    fn told_by_file(&self, elf: &mut Image, is_rejected: bool, tell: Tell) -> bool {
+    fn told_by_file(&self, elf: &mut Image, said: Kind, tell: Tell) -> bool {
         let errno = self.errno;
         match errno {
             Errno::ENOEXEC => self.tell_release(elf, tell),
@@ -238,10 +240,16 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 true
             }
             // Where it is the key, or there is no signature to check, the kernel's log says so.
-            Errno::EKEYREJECTED if !is_rejected => {
+            Errno::EKEYREJECTED if said != Kind::Policy => {
                 tell(&format_args!(
                     "{errno}: its content is not what was signed: the file is damaged, or was changed (stripped, say) \
                      after that"
+                ));
+                true
+            }
+            Errno::EINVAL if said == Kind::Nothing && elf.is_signed() => {
+                tell(&format_args!(
+                    "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
                 ));
                 true
             }
@@ -641,6 +649,10 @@ mod tests {
         assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
     }
 
+    fn said_by_errno(errno: Errno) -> String {
+        Cause { failure: Failure::Kernel(errno), fault: None }.to_string()
+    }
+
     #[test]
     fn of_a_signature_it_is_told_what_does_not_fit() {
         let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
@@ -649,6 +661,16 @@ mod tests {
             said(&fake, E::EKEYREJECTED, "x"),
             "EKEYREJECTED: its content is not what was signed: the file is damaged, or was changed (stripped, say) after \
              that"
+        );
+        assert_eq!(
+            said(&fake, E::EINVAL, "x"),
+            "EINVAL: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+        );
+        assert_eq!(said(&fake, E::EINVAL, "m: no"), format!("{}; the kernel's log: \"no\"", said_by_errno(E::EINVAL)));
+        let empty = Fake::default().with_file("/m.ko", b"");
+        assert_eq!(
+            said(&empty, E::EEXIST, "x"),
+            "EEXIST: its init says that something exists already, or a module of the name that is in it is loaded"
         );
         let rejected = "Loading of module with unavailable key is rejected";
         let said = said(&fake, E::EKEYREJECTED, rejected);
