@@ -151,12 +151,14 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
             "not a module: it begins with ",
             "the file is empty",
             "a module of its name, ",
+            "its init says that something exists already, or a module of the name that is in it is loaded",
             "needs ",
         ],
         _ => &[
             "its signature is not that of what it holds: ",
             "not signed, and this kernel takes signed modules alone",
             "its signature is malformed",
+            "its signature is damaged, or its init says so (other causes would be in the kernel's log)",
             // The name of the key is in what is damaged.
             "not signed with a key that this kernel trusts, and it enforces signatures; the kernel's log: \"Loading of module with ",
         ],

@@ -717,7 +717,8 @@ pub(crate) mod tests {
         let fake = tree("/t/c.ko\n").answering(&[Err(Errno::EEXIST)]);
         let (outcome, lines) = run_on(&fake, false);
         assert_eq!(counts(&outcome), (0, 0, 1, false));
-        assert_eq!(lines, ["Error c: EEXIST: its init says that something exists already, /t/c.ko"]);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("Error c: EEXIST: its init says that something exists already, "), "{lines:?}");
     }
 
     #[test]

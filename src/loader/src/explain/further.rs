@@ -137,6 +137,9 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             return;
         }
         let cause = Cause { failure: self.case.failure, fault: None };
+        if errno == Errno::EEXIST && elf.is_none() {
+            return tell(&format_args!("{cause}, or a module of the name that is in it is loaded"));
+        }
         match said.kind {
             Kind::Firmware => tell(&format_args!(
                 "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
@@ -257,6 +260,12 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
                 let end = if said.kind == Kind::Text { "\"" } else { "" };
                 tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
+                true
+            }
+            Errno::EINVAL if said.kind == Kind::Nothing && elf.is_signed() => {
+                tell(&format_args!(
+                    "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+                ));
                 true
             }
             Errno::ENOENT => {
@@ -680,6 +689,21 @@ mod tests {
             .with_file("/proc/self/status", b"CapEff:\t0000000000010000\n")
             .with_file("/proc/sys/kernel/modules_disabled", b"0\n");
         assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
+    }
+
+    #[test]
+    fn of_a_damaged_signature_and_a_taken_name_it_is_told_as_far_as_it_is_known() {
+        let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let fake = Fake::default().with_file("/m.ko", &signed);
+        assert_eq!(
+            said(&fake, E::EINVAL, "x"),
+            "EINVAL: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+        );
+        let empty = Fake::default().with_file("/m.ko", b"");
+        assert_eq!(
+            said(&empty, E::EEXIST, "x"),
+            "EEXIST: its init says that something exists already, or a module of the name that is in it is loaded"
+        );
     }
 
     #[test]
