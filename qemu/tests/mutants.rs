@@ -155,12 +155,12 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
             "needs ",
         ],
         _ => &[
-            "its content is not what was signed: ",
+            "its signature is not that of what it holds: ",
             "not signed, and this kernel takes signed modules alone",
             "its signature is malformed",
             "its signature is damaged, or its init says so (other causes would be in the kernel's log)",
             // The name of the key is in what is damaged.
-            "not signed with a key that this kernel trusts, and it enforces signatures; the kernel's log: \"Loading of module with ",
+            "signed with a key that this kernel does not have: ",
         ],
     };
     known.iter().find(|known| cause.starts_with(**known)).map(|_| shown(cause))

@@ -184,7 +184,9 @@ fn forced(option: &CStr) -> Option<u32> {
     }
 }
 
+// Out of line, as its pages are not for those who load.
 #[cfg(feature = "explain")]
+#[inline(never)]
 fn check(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut file = args.next();
     let is_json = file == Some(c"--json");

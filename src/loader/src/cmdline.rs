@@ -104,7 +104,9 @@ impl<'m> Cmdline<'m> {
             let is_dotted = name.bytes().any(|b| b == b'.') && !name.starts_with("modest.");
             is_dotted || name.starts_with("module") || name.starts_with("modest.skip")
         };
-        self.words().any(|(name, _)| is_about(name))
+        // Those for init too, of which modprobe takes parameters.
+        Words::new(self.text)
+            .any(|(_, word)| is_about(text::split_once(unquoted(word), b'=').map_or(word, |(name, _)| name)))
     }
 }
 
@@ -164,6 +166,7 @@ mod tests {
             ("module_blacklist=a", true),
             ("modest.skip=a", true),
             ("\"modules-load=a b\"", true),
+            ("quiet -- a.b=c", true),
             ("BOOT_IMAGE=/vmlinuz-6.12 ip=10.0.0.1", false),
         ] {
             assert_eq!(cmdline(text).is_about_modules(), is_about, "{text}");

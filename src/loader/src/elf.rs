@@ -446,7 +446,7 @@ impl<B: Bytes> Elf<B> {
             return Err(Fault::NotRelocatable(kind.into()));
         }
         // Read with another step than theirs, what they say of places would be nonsense.
-        if EXPLAINS && u64::from(section_bytes) != fields.at((40, 64)) as u64 {
+        if EXPLAINS && usize::from(section_bytes) != fields.at((40, 64)) {
             return Err(Fault::Header("its section headers have another length than they should"));
         }
         let sections_end =
@@ -662,7 +662,8 @@ impl<B: Bytes> Elf<B> {
     pub fn undefined(&mut self, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
         let symbol_bytes = self.symbol_bytes() as usize;
         let mut buf = [0; 504];
-        let mut next = u64::from(self.parts.first_global);
+        // The first is none.
+        let mut next = u64::from(self.parts.first_global.max(1));
         // Each in the order of the file, so that a compressed one need not be decoded anew for each name.
         let mut names = heapless::Vec::<u32, ELF_NAMES>::new();
         loop {
@@ -889,6 +890,30 @@ pub(crate) mod tests {
 
     const INFO: &[&str] = &["name=made", "vermagic=6.1.0 SMP", "parm=x:text, with = in it"];
     const NEEDS: &[(&str, u32)] = &[("one", 1), ("two", 0x8765_4321), ("module_layout", 3)];
+
+    #[test]
+    #[cfg(feature = "explain")]
+    fn the_first_symbol_is_none() {
+        let mut elf = Made { needs: NEEDS, ..Made::default() }.image();
+        let header = elf.len() - 3 * 64;
+        let symbols = u64::from_le_bytes(*elf[header + 0x18..].first_chunk().unwrap()) as usize;
+        elf[header + 0x2c] = 0;
+        elf[symbols..symbols + 4].fill(0xff);
+        let mut names = vec![];
+        Elf::open(&elf[..], None).unwrap().undefined(&mut |name| names.push(name.to_string())).unwrap();
+        assert_eq!(names.len(), NEEDS.len() + 1, "{names:?}");
+    }
+
+    #[test]
+    #[cfg(feature = "explain")]
+    fn headers_of_another_length_are_no_truncation() {
+        let mut elf = Made::default().image();
+        // The last one ends where the file does.
+        elf[0x3a] = 20;
+        let at = elf.len() as u64 - 7 * 20;
+        elf[0x28..0x30].copy_from_slice(&at.to_le_bytes());
+        assert!(matches!(fault(&elf), Some(Fault::Header(_))), "{:?}", fault(&elf));
+    }
 
     #[test]
     fn what_is_wrong_is_named() {

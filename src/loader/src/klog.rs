@@ -2,6 +2,7 @@
 //! kernel/params.c and drivers/base/firmware_loader/main.c, read back from `/dev/kmsg`.
 
 use core::cell::Cell;
+use core::ffi::CStr;
 
 use crate::errno::Errno;
 use crate::kernel::Kernel;
@@ -48,6 +49,8 @@ pub struct Said {
     pub second: heapless::String<SYMBOL_BYTES>,
     /// How often else something of the kind is said.
     pub others: usize,
+    /// Whether all of it was read, and nothing of earlier loads: what is not here was not said.
+    pub is_exact: bool,
 }
 
 /// The kernel's log, open where it was read to: so each record is read once, however many loads fail, and what is said of one of
@@ -115,38 +118,84 @@ impl Said {
         }
     }
 
-    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`, and since `log` was read last;
+    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`, or since `log` was read last;
     /// nothing where it cannot be read.
     pub fn read<K: Kernel>(kernel: &K, log: &KernelLog<K>, name: &str, since_us: u64) -> Said {
         // Records may be lost while we read; then we are at the oldest of those left.
         const TRIES: usize = 3;
+        let (mut file, from_us, mut is_exact) = match log.0.take() {
+            Some(file) => (Some(file), 0, true),
+            None => {
+                let (from_us, is_exact) = begin(kernel, since_us);
+                (kernel.open(LOG).ok(), from_us, is_exact)
+            }
+        };
         let mut said = Said::default();
         for _ in 0..TRIES {
-            let Some(file) = log.0.take().or_else(|| kernel.open(c"/dev/kmsg").ok()) else { break };
-            let mut buf = [0; LINE_BYTES];
-            let mut lines = Lines::new(kernel, file, &mut buf);
-            let was_lost = loop {
-                match lines.next_line() {
-                    Some((_, Ok(line))) => {
-                        let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
-                        if let Some((head, message)) = record
-                            && time_us(head).is_some_and(|time_us| time_us.saturating_add(KLOG_SLACK_US) >= since_us)
-                        {
-                            said.hear(name, message);
-                        }
-                    }
-                    Some((_, Err(LineError::TooLong))) => {}
-                    Some((_, Err(LineError::Read(errno)))) => break errno == Errno::EPIPE,
-                    None => break false,
+            let Some(opened) = file.take() else { break };
+            let (read, is_whole) = each_record(kernel, opened, &mut |record_us, message| {
+                if record_us >= from_us {
+                    said.hear(name, message);
                 }
-            };
-            log.0.set(Some(lines.into_file()));
-            if !was_lost {
+            });
+            file = Some(read);
+            is_exact &= is_whole;
+            if is_whole {
                 break;
             }
         }
+        said.is_exact = is_exact && file.is_some();
+        log.0.set(file);
         said
     }
+}
+
+/// The kernel's log (Documentation/ABI/testing/dev-kmsg).
+const LOG: &CStr = c"/dev/kmsg";
+
+/// What the log's clock showed at the monotonic time `since_us`, and whether that is sure.
+fn begin<K: Kernel>(kernel: &K, since_us: u64) -> (u64, bool) {
+    // Modules of the same name may be tried one soon after the other: a mark tells what the log's clock shows now.
+    kernel.log_record(MARK);
+    let age_us = kernel.now_us().saturating_sub(since_us);
+    let mut mark_us = None;
+    if let Ok(file) = kernel.open(LOG) {
+        each_record(kernel, file, &mut |record_us, message| {
+            if MARK.trim_ascii_end().strip_prefix(b"<7>") == Some(message.as_bytes()) {
+                mark_us = Some(record_us);
+            }
+        });
+    }
+    match mark_us {
+        Some(mark_us) => (mark_us.saturating_sub(age_us), since_us > 0),
+        None => (since_us.saturating_sub(KLOG_SLACK_US), false),
+    }
+}
+
+/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console. A record whose line does not end
+/// shows only when the next is there, as that may continue it (kernel/printk/printk.c, vprintk_store).
+const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure\n";
+
+/// Hands each record from where `file` is to `each`: its time in µs, its message. The file again, and whether none was lost.
+fn each_record<K: Kernel>(kernel: &K, file: K::File, each: &mut dyn FnMut(u64, &str)) -> (K::File, bool) {
+    let mut buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(kernel, file, &mut buf);
+    let is_whole = loop {
+        match lines.next_line() {
+            Some((_, Ok(line))) => {
+                let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
+                if let Some((head, message)) = record
+                    && let Some(record_us) = time_us(head)
+                {
+                    each(record_us, message);
+                }
+            }
+            Some((_, Err(LineError::TooLong))) => {}
+            Some((_, Err(LineError::Read(errno)))) => break errno != Errno::EPIPE,
+            None => break true,
+        }
+    };
+    (lines.into_file(), is_whole)
 }
 
 /// The time of a record, of `PRIORITY,NUMBER,TIME,…`; a line that continues one has none.
@@ -229,6 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_tells_what_the_clock_of_the_log_shows() {
+        // The load begins when the fake's clock shows 0, and that of the log 5000.
+        let log = "4,1,4999,-;m: earlier\n4,2,4999,-;Lockdown: x: earlier\n4,3,5000,-;m: Unknown symbol a (err -2)\n\
+            15,4,5000,-;modest: looks here for the cause of a failure\n";
+        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 0));
+        let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
+        let read = |since_us| Said::read(&fake, &KernelLog::default(), "m", since_us);
+        assert!(!read(0).is_exact, "no time is known");
+        assert!(read(10).is_exact);
+        assert_eq!(fake.calls.take()[0], "log <7>modest: looks here for the cause of a failure\n");
+        let (before, _) = log.rsplit_once("15,").unwrap();
+        assert_eq!(said("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
+    }
+
+    #[test]
     fn what_tells_most_is_kept() {
         let log = "4,1,0,-;m: loading out-of-tree module taints kernel.\n4,2,0,-;m: Unknown symbol a (err -2)\n\
             4,3,0,-;m: Unknown symbol b (err -2)\n4,3,0,-;m: Unknown symbol a (err -2)\n4,4,0,-;m: text\n";
@@ -248,6 +312,6 @@ mod tests {
         let other = KernelLog::default();
         other.skip(&fake);
         assert_eq!(Said::read(&fake, &other, "m", 0).kind, Kind::Nothing);
-        assert_eq!(fake.calls.borrow().iter().filter(|call| *call == "open /dev/kmsg").count(), 2);
+        assert_eq!(fake.calls.borrow().iter().filter(|call| *call == "open /dev/kmsg").count(), 4);
     }
 }

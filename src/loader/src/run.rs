@@ -418,21 +418,14 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let name = name::of(file);
         let path = match resolve::absolute(folder, file) {
             Ok(path) => path,
-            Err(error) => {
-                self.tell(Level::Error, name, &error);
-                return Done::Failed;
-            }
+            Err(error) => return self.fails_early(name, &error, step.optional),
         };
         let region = match joined(self.kernel, &|visit| step.params.each(visit)) {
             Ok(region) => region,
-            Err(errno) => {
-                if cfg!(feature = "names") {
-                    self.tell(Level::Error, name, &format_args!("{errno}: no memory for its parameters"));
-                } else {
-                    self.tell(Level::Error, name, &explain::of_kernel(errno));
-                }
-                return Done::Failed;
+            Err(errno) if cfg!(feature = "names") => {
+                return self.fails_early(name, &format_args!("{errno}: no memory for its parameters"), step.optional);
             }
+            Err(errno) => return self.fails_early(name, &explain::of_kernel(errno), false),
         };
         let request = Request {
             file: &path,
@@ -525,6 +518,16 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 Done::Failed
             }
         }
+    }
+
+    /// Tells why a module's turn does not come.
+    fn fails_early(&mut self, name: Name, why: &dyn fmt::Display, optional: bool) -> Done {
+        if cfg!(feature = "names") && optional {
+            self.tell(Level::Error, name, &format_args!("{why} (optional)"));
+        } else {
+            self.tell(Level::Error, name, why);
+        }
+        Done::Failed
     }
 
     /// Deletes the file of a module that is loaded, if it is to be and holds memory.
@@ -781,6 +784,17 @@ pub(crate) mod tests {
         assert_eq!(lines[1..], [empty, &format!("Error a: {says}"), command]);
         assert_eq!(fake.images.take(), [b"\x7fELF a"]);
         assert!(!fake.calls.take().iter().any(|call| call.starts_with("finit") || call.starts_with("spawn")));
+    }
+
+    #[test]
+    #[cfg(feature = "names")]
+    fn a_path_that_is_too_long_may_be_optional() {
+        let fake = tree(&format!("/{}/x.ko @optional\n", "y".repeat(PATH_BYTES)));
+        let (outcome, lines) = run_on(&fake, false);
+        assert_eq!(
+            (outcome.failed, &lines[..]),
+            (0, &["Error x: a path is over PATH_BYTES, 512 (optional)".into()][..])
+        );
     }
 
     #[test]

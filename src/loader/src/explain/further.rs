@@ -130,7 +130,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             _ => {}
         }
-        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, said.kind, tell)) {
+        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, &said, tell)) {
             return;
         }
         if self.told_by_machine(&name, &said, tell) {
@@ -145,6 +145,8 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
                  of the initramfs, or load the module later"
             )),
+            // The errno is what the init of a module, or the kernel, may mean in many ways; the words are its own.
+            Kind::Text if is_vague(errno) => tell(&format_args!("{errno}: in the kernel's log it says: \"{first}\"")),
             Kind::Text | Kind::Policy => tell(&format_args!("{cause}; the kernel's log: \"{first}\"")),
             _ => tell(&cause),
         }
@@ -231,7 +233,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
     }
 
     /// Tells if what the module says of itself is cause enough.
-    fn told_by_file(&self, elf: &mut Image, said: Kind, tell: Tell) -> bool {
+    fn told_by_file(&self, elf: &mut Image, said: &Said, tell: Tell) -> bool {
         let errno = self.errno;
         match errno {
             Errno::ENOEXEC => self.tell_release(elf, tell),
@@ -239,18 +241,31 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 tell(&format_args!("{errno}: not signed, and this kernel takes signed modules alone"));
                 true
             }
-            // Where it is the key, or there is no signature to check, the kernel's log says so.
-            Errno::EKEYREJECTED if said != Kind::Policy => {
+            Errno::EKEYREJECTED if said.kind == Kind::Policy && said.first.ends_with("unavailable key is rejected") => {
                 tell(&format_args!(
-                    "{errno}: its content is not what was signed: the file is damaged, or was changed (stripped, say) \
-                     after that"
+                    "{errno}: signed with a key that this kernel does not have: take the module from the build of this \
+                     very kernel"
                 ));
                 true
             }
-            Errno::EINVAL if said == Kind::Nothing && elf.is_signed() => {
+            Errno::EINVAL if said.is_exact && said.kind == Kind::Nothing && elf.is_signed() => {
                 tell(&format_args!(
                     "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
                 ));
+                true
+            }
+            // The kernel says nothing of it (kernel/module/signing.c), and refuses it even where it takes unsigned ones.
+            Errno::EKEYREJECTED if said.is_exact && said.kind != Kind::Policy => {
+                tell(&format_args!(
+                    "{errno}: its signature is not that of what it holds: it was changed after it was signed"
+                ));
+                true
+            }
+            // The kernel names every symbol that it misses.
+            Errno::ENOENT if said.is_exact && matches!(said.kind, Kind::Nothing | Kind::Text) => {
+                let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
+                let end = if said.kind == Kind::Text { "\"" } else { "" };
+                tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
                 true
             }
             Errno::ENOENT => {
@@ -325,6 +340,11 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             _ => false,
         }
     }
+}
+
+/// Whether the kernel answers so for many reasons, as may the init of a module for others.
+fn is_vague(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOENT | Errno::ENOEXEC | Errno::EBUSY | Errno::EINVAL)
 }
 
 /// How many more there are of something.
@@ -487,9 +507,11 @@ mod tests {
     fn the_log_and_the_file_tell_the_cause() {
         let good = Fake::default()
             .with_file("/m.ko", &made(GOOD))
-            .with_file("/proc/kallsyms", b"0 D printk\n0 T taken\t[x]\n");
+            .with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n0 T taken\t[x]\n");
         let other =
             Fake::default().with_file("/m.ko", &made(OTHER)).with_file("/proc/kallsyms", b"0 T crc16\n0 T taken\n");
+        let marked = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let signed = Fake::default().with_file("/m.ko", &marked);
         let unsigned = "EKEYREJECTED: not signed, and this kernel takes signed modules alone";
         for (fake, errno, log, want) in [
             (
@@ -591,6 +613,26 @@ mod tests {
                 "ENODEV: its init found no device that it is for; the kernel's log: \"no chip at 0x48\"",
             ),
             (&good, E::ENODEV, "x", "ENODEV: its init found no device that it is for"),
+            (&good, E::EINVAL, "m: no such mode", "EINVAL: in the kernel's log it says: \"no such mode\""),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "Loading of module with unavailable key is rejected",
+                "EKEYREJECTED: signed with a key that this kernel does not have: take the module from the build of this \
+                 very kernel",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x\n15,3,1000000,-;modest: looks here for the cause of a failure",
+                "EKEYREJECTED: its signature is not that of what it holds: it was changed after it was signed",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x",
+                "EKEYREJECTED: not signed with a key that this kernel trusts, and it enforces signatures",
+            ),
         ] {
             assert_eq!(said(fake, errno, log), want, "{log}");
         }
@@ -649,32 +691,20 @@ mod tests {
         assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
     }
 
-    fn said_by_errno(errno: Errno) -> String {
-        Cause { failure: Failure::Kernel(errno), fault: None }.to_string()
-    }
-
     #[test]
-    fn of_a_signature_it_is_told_what_does_not_fit() {
+    fn what_no_one_tells_is_what_is_left() {
         let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
         let fake = Fake::default().with_file("/m.ko", &signed);
         assert_eq!(
-            said(&fake, E::EKEYREJECTED, "x"),
-            "EKEYREJECTED: its content is not what was signed: the file is damaged, or was changed (stripped, say) after \
-             that"
-        );
-        assert_eq!(
-            said(&fake, E::EINVAL, "x"),
+            said(&fake, E::EINVAL, "x\n15,3,1000000,-;modest: looks here for the cause of a failure"),
             "EINVAL: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
         );
-        assert_eq!(said(&fake, E::EINVAL, "m: no"), format!("{}; the kernel's log: \"no\"", said_by_errno(E::EINVAL)));
+        assert_eq!(said(&fake, E::EINVAL, "m: no"), "EINVAL: in the kernel's log it says: \"no\"");
         let empty = Fake::default().with_file("/m.ko", b"");
         assert_eq!(
             said(&empty, E::EEXIST, "x"),
             "EEXIST: its init says that something exists already, or a module of the name that is in it is loaded"
         );
-        let rejected = "Loading of module with unavailable key is rejected";
-        let said = said(&fake, E::EKEYREJECTED, rejected);
-        assert!(said.ends_with(&format!("enforces signatures; the kernel's log: \"{rejected}\"")), "{said}");
     }
 
     #[test]

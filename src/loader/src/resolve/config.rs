@@ -182,8 +182,10 @@ impl<'b> Writer<'b> {
     ///
     /// A word is for a module if it has one dot before its `=`. A quote may stand around the whole word or anywhere in
     /// the value; spaces are part of a value only.
-    pub fn cmdline(&mut self, mut line: &str) -> Result<(), ConfigError> {
+    pub fn cmdline(&mut self, line: &str) -> Result<(), ConfigError> {
         self.cmdline_at.get_or_insert(self.len);
+        // kmod's ends there too; within a value it would begin another command here.
+        let mut line = text::split_once(line, b'\n').map_or(line, |(first, _)| first);
         while let Some((word, is_closed, rest)) = quoted_word(line) {
             line = rest;
             if is_closed {
@@ -196,6 +198,9 @@ impl<'b> Writer<'b> {
     /// Adds a `blacklist` of what counts as the kernel command line. A name that is none is left out.
     pub fn blacklist(&mut self, name: &str) -> Result<(), ConfigError> {
         self.cmdline_at.get_or_insert(self.len);
+        if name.bytes().any(|b| b.is_ascii_whitespace()) {
+            return Ok(());
+        }
         match self.command("blacklist", name, "") {
             Err(ConfigError::Line) => Ok(()),
             added => added,
@@ -215,10 +220,8 @@ impl<'b> Writer<'b> {
         {
             // As it is written: `-` and quotes are part of the name, which then is no module's.
             let quoted = is_quoted.then(|| text::split_once(value, b',').map_or("", |(_, rest)| rest));
-            let mut names = text::fields(quoted.unwrap_or(value), b',');
-            return names.try_for_each(|name| {
-                ["blacklist ", name, " \n"].iter().try_for_each(|part| self.push(part.as_bytes()))
-            });
+            let mut names = text::fields(quoted.unwrap_or(value), b',').filter(|name| !name.is_empty());
+            return names.try_for_each(|name| self.whole(&["blacklist ", name, " \n"]));
         }
         let start = self.len;
         let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
@@ -226,14 +229,22 @@ impl<'b> Writer<'b> {
             // As `module.param="value"`, whose closing quote is there.
             parts[4..7].copy_from_slice(&["=", if is_quoted { "\"" } else { "" }, value]);
         }
-        for part in parts {
-            self.push(part.as_bytes())?;
-        }
+        self.whole(&parts)?;
         let name_at = start + "options ".len();
         if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
             self.len = start;
         }
         Ok(())
+    }
+
+    /// Adds a line as a whole, or nothing: half a value would be another one.
+    fn whole(&mut self, parts: &[&str]) -> Result<(), ConfigError> {
+        let start = self.len;
+        let done = parts.iter().try_for_each(|part| self.push(part.as_bytes()));
+        if done.is_err() {
+            self.len = start;
+        }
+        done
     }
 
     /// The text as far as it got.
@@ -352,6 +363,37 @@ mod tests {
         let (config, errors) = written(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
         assert_eq!(config.files, "blacklist abc \nblacklist d \n");
         assert_eq!(errors, [(2, ConfigError::Full)]);
+    }
+
+    #[test]
+    fn half_a_word_of_the_command_line_is_none() {
+        let line = "a.b=12345 modprobe.blacklist=,,c,d";
+        for len in 0..60 {
+            let mut buf = [0; 60];
+            let mut writer = Writer::new(&mut buf[..len]);
+            let written = writer.cmdline(line);
+            let lines: Vec<_> = writer.finish().cmdline.split_inclusive('\n').collect();
+            let all = ["options a b=12345\n", "blacklist c \n", "blacklist d \n"];
+            assert_eq!(lines, all[..lines.len()], "{len}");
+            assert_eq!(written.is_ok(), lines.len() == 3);
+        }
+    }
+
+    #[test]
+    fn a_blacklist_names_one_module() {
+        let mut buf = [0; 100];
+        let mut writer = Writer::new(&mut buf);
+        for name in ["a b", "\n", "c\ninstall d e", "f]", "g-h"] {
+            assert_eq!(writer.blacklist(name), Ok(()));
+        }
+        assert_eq!(writer.finish().cmdline, "blacklist g_h \n");
+    }
+
+    #[test]
+    fn the_command_line_ends_at_its_newline() {
+        let mut buf = [0; 100];
+        let (config, _) = written(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
+        assert_eq!(config.cmdline, "options a b=1\n");
     }
 
     #[test]

@@ -48,13 +48,16 @@ impl<'m> Module<'m> {
         Module { name, alias: Some(alias), command: None }
     }
 
-    /// Its name as the kernel writes it; what an alias stands for is taken as it is.
+    /// Its name as the kernel writes it; what an alias stands for is taken as it is. Empty, and none, where that is too long.
     fn written(&self) -> NormalName {
         let mut written = NormalName::new();
-        let _ = match self.alias {
-            Some(_) => written.push_str(self.name).map_err(|_| fmt::Error),
-            None => write!(written, "{}", Name(self.name)),
+        let fits = match self.alias {
+            Some(_) => written.push_str(self.name).is_ok(),
+            None => write!(written, "{}", Name(self.name)).is_ok(),
         };
+        if !fits {
+            written.clear();
+        }
         written
     }
 
@@ -236,7 +239,7 @@ impl<'m> Resolver<'m> {
     /// The files of the module with this name as the kernel writes it, if it is one that was built as a file.
     fn files(&self, name: &str) -> Result<Option<Plan<'m>>, PlanError> {
         match self.indexes.dep {
-            Some(dep) if !name.contains(':') => Ok(dep.find(name)?.map(Plan::of_line)),
+            Some(dep) if !name.is_empty() && !name.contains(':') => Ok(dep.find(name)?.map(Plan::of_line)),
             _ => Ok(None),
         }
     }
@@ -244,6 +247,7 @@ impl<'m> Resolver<'m> {
     /// Whether the module with this name as the kernel writes it is part of the kernel.
     fn is_builtin(&self, name: &str) -> Result<bool, PlanError> {
         Ok(match self.indexes.builtin {
+            _ if name.is_empty() => false,
             Some(builtin) => builtin.find(name)?.is_some(),
             None => false,
         })
@@ -382,6 +386,27 @@ mod tests {
         assert_eq!(steps(config, "a["), Err(PlanError::Name));
         assert_eq!(steps(config, &"a".repeat(INDEX_KEY_BYTES + 1)), Err(PlanError::Name));
         assert_eq!(steps("alias x a\nblacklist a\ninstall a b\n", "x").unwrap(), ["a Blacklisted"]);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_no_modules() {
+        let long = "a".repeat(INDEX_KEY_BYTES + 1);
+        let (config, mut buf) = (format!("alias x {long}\nalias y b-{long}\n"), vec![0; 1 << 16]);
+        let mut writer = Writer::new(&mut buf);
+        writer.file(&config, &mut |number, error| panic!("{number}: {error}"));
+        // A text ends with a line that is empty, as is the name of its module; and the name may not be cut.
+        let dep = Some(Table::text("modules.dep", b"b.ko:\nb_.ko:\n"));
+        let builtin = Some(Table::text("modules.builtin", b"c.ko\n"));
+        let indexes = Indexes { dep, builtin, ..Indexes::default() };
+        let config = writer.finish();
+        for name in ["x", "y"] {
+            let mut actions = Vec::new();
+            let planned = plan(indexes, config, Blacklists::All, name, &mut |step| {
+                actions.push(step.action);
+                true
+            });
+            assert_eq!((planned, actions), (Ok(()), vec![Action::Absent]), "{name}");
+        }
     }
 
     /// `count` modules, each with a command, and what `softdep` says of each.
