@@ -89,9 +89,9 @@ struct Said {
     machine: Machine,
     is_signed: bool,
     name: Result<String, Fault>,
-    info: (Vec<(String, String)>, Result<(), Fault>),
-    versions: (Vec<(String, u32)>, Result<(), Fault>),
-    undefined: (Vec<String>, Result<(), Fault>),
+    info: Told<(String, String)>,
+    versions: Told<(String, u32)>,
+    undefined: Told<String>,
     sections: Told<(String, u32, Vec<u8>)>,
     symbols: Told<(String, u16, u64, u64)>,
 }

@@ -159,7 +159,8 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
             "not signed, and this kernel takes signed modules alone",
             "its signature is malformed",
             "its signature is damaged, or its init says so (other causes would be in the kernel's log)",
-            // The name of the key is in what is damaged.
+            // The names of the key and of the algorithm are in what is damaged.
+            "signed with a key that this kernel does not have: ",
             "not signed with a key that this kernel trusts, and it enforces signatures; the kernel's log: \"Loading of module with ",
         ],
     };

@@ -248,6 +248,12 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 ));
                 true
             }
+            Errno::EINVAL if said.is_exact && said.kind == Kind::Nothing && elf.is_signed() => {
+                tell(&format_args!(
+                    "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+                ));
+                true
+            }
             // The kernel says nothing of it (kernel/module/signing.c), and refuses it even where it takes unsigned ones.
             Errno::EKEYREJECTED if said.is_exact && said.kind != Kind::Policy => {
                 tell(&format_args!(
@@ -260,12 +266,6 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
                 let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
                 let end = if said.kind == Kind::Text { "\"" } else { "" };
                 tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
-                true
-            }
-            Errno::EINVAL if said.kind == Kind::Nothing && elf.is_signed() => {
-                tell(&format_args!(
-                    "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
-                ));
                 true
             }
             Errno::ENOENT => {
@@ -692,13 +692,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_damaged_signature_and_a_taken_name_it_is_told_as_far_as_it_is_known() {
+    fn what_no_one_tells_is_what_is_left() {
         let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
         let fake = Fake::default().with_file("/m.ko", &signed);
         assert_eq!(
-            said(&fake, E::EINVAL, "x"),
+            said(&fake, E::EINVAL, "x\n15,3,1000000,-;modest: looks here for the cause of a failure"),
             "EINVAL: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
         );
+        assert_eq!(said(&fake, E::EINVAL, "m: no"), "EINVAL: in the kernel's log it says: \"no\"");
         let empty = Fake::default().with_file("/m.ko", b"");
         assert_eq!(
             said(&empty, E::EEXIST, "x"),
