@@ -7,7 +7,6 @@ use liblzma::stream::{CONCATENATED, Stream};
 use modest_loader::decode::DecodeError;
 use modest_loader::errno::Errno;
 use modest_loader::image::Format;
-use modest_loader::kernel::Caller;
 use modest_loader::load::{self, Failure, LoadPath, Offers, Refusal, Request};
 use zlib_rs::{Inflate, InflateFlush, Status};
 
@@ -64,16 +63,7 @@ fn codec(data: &[u8]) {
         let mut kernel = Memory::new(read_at_most, fails_from);
         kernel.lacks_finit = true;
         let kernel = kernel.with_file(path.to_str().unwrap(), &file).with_file("/proc/meminfo", meminfo.as_bytes());
-        let request = Request {
-            file: path,
-            params: c"",
-            path: by,
-            size_bytes,
-            sha256: None,
-            flags: 0,
-            measure: true,
-            caller: Caller::Itself,
-        };
+        let request = Request { file: path, params: c"", path: by, size_bytes, measure: true, ..Request::default() };
         let result = load::load(&kernel, &mut Offers::default(), &request);
         let images = kernel.images.take();
         match (&result, &image) {

@@ -6,6 +6,7 @@ use modest_loader::errno::Errno;
 use modest_loader::explain::{self, Case};
 use modest_loader::image::{self, Format};
 use modest_loader::kernel::Kernel;
+use modest_loader::klog::KernelLog;
 use modest_loader::load::Failure;
 use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 
@@ -50,7 +51,14 @@ pub fn preflight(data: &[u8]) {
 fn told_of(kernel: &Memory, failure: Failure, budget_bytes: Option<u64>) {
     let mut count = 0;
     let exporters = |_: &str, visit: &mut dyn FnMut(&str)| visit("a.ko");
-    let case = Case { file: c"/m.ko", failure, since_us: 1000, budget_bytes, exporters: &exporters };
+    let case = Case {
+        file: c"/m.ko",
+        failure,
+        since_us: 1000,
+        budget_bytes,
+        exporters: &exporters,
+        log: &KernelLog::default(),
+    };
     explain::explain(kernel, &case, &mut |cause| {
         assert!(!cause.to_string().is_empty());
         count += 1;
@@ -72,8 +80,8 @@ pub fn causes(data: &[u8]) {
     told_of(&kernel, Failure::Kernel(errno), (budget_bytes != 0).then_some(budget_bytes << 6));
 }
 
-/// What was handed out, and how that ended.
-type Listed<T> = (Vec<T>, Result<(), Fault>);
+/// What was handed over, and how that ended.
+type Told<T> = (Vec<T>, Result<(), Fault>);
 
 /// All that an ELF file says of itself.
 #[derive(Debug, PartialEq)]
@@ -81,11 +89,11 @@ struct Said {
     machine: Machine,
     is_signed: bool,
     name: Result<String, Fault>,
-    info: Listed<(String, String)>,
-    versions: Listed<(String, u32)>,
-    undefined: Listed<String>,
-    sections: Listed<(String, u32, Vec<u8>)>,
-    symbols: Listed<(String, u16, u64, u64)>,
+    info: Told<(String, String)>,
+    versions: Told<(String, u32)>,
+    undefined: Told<String>,
+    sections: Told<(String, u32, Vec<u8>)>,
+    symbols: Told<(String, u16, u64, u64)>,
 }
 
 fn said<B: Bytes>(bytes: B, machine: Option<Machine>) -> Result<Said, Fault> {

@@ -2,6 +2,8 @@
 //!
 //! A test passes only on a text that the guest wrote, within a time limit, never because nothing bad was seen.
 
+pub mod damage;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

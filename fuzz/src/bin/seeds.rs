@@ -174,7 +174,7 @@ fn module(architecture: Architecture, endian: Endianness) -> Vec<u8> {
         elf.append_section_data(section, bytes, 8);
     };
     add(".modinfo", b"name=made\0vermagic=6.1 SMP\0parm=x:a text with = in it\0");
-    let mut version = vec![0; 64];
+    let mut version = [0; 64];
     version[if is_small { 4 } else { 8 }..][..14].copy_from_slice(b"module_layout\0");
     add("__versions", &version.repeat(3));
     let mut this_module = vec![0; 200];

@@ -88,7 +88,9 @@ impl KernelSymbols {
         let files = beside.iter().map(|name| tree.dir.join(name));
         let files = files.chain(boot.iter().map(|name| root.join(name))).chain(kernel.map(Kernel::image));
         let mut notes = Vec::new();
-        for file in files.filter(|file| file.is_file()) {
+        // Debian has a line in place of System.map, which says where the real one is.
+        const STUB_BYTES: u64 = 1024;
+        for file in files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > STUB_BYTES)) {
             match Self::read(&file) {
                 Ok(symbols) => return (Some(symbols), notes),
                 Err(error) => notes.push(format!("not to be used for the kernel's symbols: {error:#}")),

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
-use modest_loader::explain::{self, Case};
+use modest_loader::explain::{self, Case, KernelLog};
 use modest_loader::kernel::{Caller, Kernel};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Offers, Request};
@@ -184,7 +184,9 @@ fn forced(option: &CStr) -> Option<u32> {
     }
 }
 
+// Out of line, as its pages are not for those who load.
 #[cfg(feature = "explain")]
+#[inline(never)]
 fn check(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut file = args.next();
     let is_json = file == Some(c"--json");
@@ -241,7 +243,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             let since_us = modest_loader::memory::started_us(&Linux).unwrap_or(0);
             #[cfg(not(feature = "explain"))]
             let since_us = 0;
-            let case = Case { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+            let (exporters, log) = (&explain::no_exporters, &KernelLog::default());
+            let case = Case { file, failure, since_us, budget_bytes: None, exporters, log };
             explain::explain(&Linux, &case, &mut |cause| {
                 console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
             });

@@ -242,7 +242,7 @@ mod tests {
             .with_file("/made.ko", &image)
             .with_file("/sys/module/a/initstate", b"live\n")
             .with_file("/sys/module/b", b"")
-            .with_file("/proc/kallsyms", b"0 D printk\n0 T one\t[a]\n")
+            .with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n0 T one\t[a]\n")
     }
 
     #[test]
@@ -282,12 +282,12 @@ mod tests {
                 "needs `none`, which is not loaded: load it before",
             ]
         );
-        let lacking = fake(INFO).with_file("/proc/kallsyms", b"0 D printk\n");
+        let lacking = fake(INFO).with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n");
         assert_eq!(
             problems(&lacking, c"/made.ko"),
             ["needs the symbol `one`, which neither this kernel nor a loaded module has"]
         );
-        let unproven = fake(INFO).with_file("/proc/kallsyms", b"0 T printk\n");
+        let unproven = fake(INFO).with_file("/proc/kallsyms", b"0 T printk\n0 d between\n");
         assert_eq!(problems(&unproven, c"/made.ko"), [""; 0]);
         let renamed = fake(INFO).with_file("/o-ther.ko", &Made { info: INFO, ..Made::default() }.image());
         assert_eq!(

@@ -175,10 +175,12 @@ impl fmt::Display for Machine {
         let Some(name) = at.and_then(|at| text::fields(MACHINE_NAMES, b',').nth(at)) else {
             return write!(f, "machine {}", usize::from(self.machine));
         };
-        // Of these three, the name leaves it open.
-        let bits = match (self.machine, self.class) {
-            (8 | 243 | 258, 1) => " (32 bits)",
-            (8 | 243 | 258, 2) => " (64 bits)",
+        // Of these three, the name leaves it open; and what is this very machine but for the class is another.
+        let is_open = matches!(self.machine, 8 | 243 | 258)
+            || EXPLAINS && self.machine == THIS_MACHINE.machine && self.class != THIS_MACHINE.class;
+        let bits = match self.class {
+            1 if is_open => " (32 bits)",
+            2 if is_open => " (64 bits)",
             _ => "",
         };
         let order = if self.data == 2 { " big-endian" } else { "" };
@@ -254,6 +256,7 @@ const EXPLAINS: bool = cfg!(feature = "explain");
 const HEADER_BYTES: usize = 64;
 
 /// Sections of an ELF file that matter, by their types.
+const SHT_NULL: u32 = 0;
 const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
 const SHT_NOBITS: u32 = 8;
@@ -326,7 +329,7 @@ pub struct Range {
     pub len_bytes: u64,
 }
 
-/// A section header (elf(5), Elf64_Shdr), without the address, which a module's have none of.
+/// A section header (elf(5), Elf64_Shdr).
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub struct Section {
@@ -334,6 +337,8 @@ pub struct Section {
     name_at: u32,
     pub kind: u32,
     pub flags: u64,
+    /// A module's have none.
+    address: u64,
     pub range: Range,
     pub link: u32,
     pub info: u32,
@@ -346,12 +351,23 @@ impl Section {
         let kind = fields.word((4, 4))?;
         let range = Range { at: fields.long((0x10, 0x18))?, len_bytes: fields.long((0x14, 0x20))? };
         if !EXPLAINS {
-            return Some(Section { name_at: 0, kind, flags: 0, range, link: 0, info: 0, align: 0, entry_bytes: 0 });
+            return Some(Section {
+                name_at: 0,
+                kind,
+                flags: 0,
+                address: 0,
+                range,
+                link: 0,
+                info: 0,
+                align: 0,
+                entry_bytes: 0,
+            });
         }
         Some(Section {
             name_at: fields.word((0, 0))?,
             kind,
             flags: fields.long((8, 8))?,
+            address: fields.long((0x0c, 0x10))?,
             range,
             link: fields.word((0x18, 0x28))?,
             info: fields.word((0x1c, 0x2c))?,
@@ -408,11 +424,11 @@ impl<B: Bytes> Elf<B> {
         let truncated = |needs_bytes| Fault::Truncated { needs_bytes, has_bytes };
         let read = &buf[..len];
         let found = Machine::parse(read).ok_or(truncated(HEADER_BYTES as u64))?;
-        if machine.is_some_and(|machine| machine != found) {
-            return Err(Fault::OtherMachine(found));
-        }
         if EXPLAINS && (!matches!(found.class, 1 | 2) || !matches!(found.data, 1 | 2)) {
             return Err(Fault::Header("its class or byte order is none there is"));
+        }
+        if machine.is_some_and(|machine| machine != found) {
+            return Err(Fault::OtherMachine(found));
         }
         let fields = Fields { bytes: read, machine: found };
         let header = || {
@@ -429,14 +445,17 @@ impl<B: Bytes> Elf<B> {
         if kind != 1 {
             return Err(Fault::NotRelocatable(kind.into()));
         }
+        // Read with another step than theirs, what they say of places would be nonsense.
+        if EXPLAINS && usize::from(section_bytes) != fields.at((40, 64)) {
+            return Err(Fault::Header("its section headers have another length than they should"));
+        }
         let sections_end =
             sections_at.checked_add(u64::from(section_bytes) * u64::from(sections)).ok_or(truncated(u64::MAX))?;
         if sections_end > has_bytes {
             return Err(truncated(sections_end));
         }
-        // Shorter ones would be read past what was just looked at.
-        if EXPLAINS && usize::from(section_bytes) != fields.at((40, 64)) {
-            return Err(Fault::Header("its section headers have another length than they should"));
+        if EXPLAINS && !(1..sections).contains(&names_in) {
+            return Err(Fault::Header("no section has the names of sections"));
         }
         let mut elf = Elf {
             bytes,
@@ -452,6 +471,10 @@ impl<B: Bytes> Elf<B> {
             let section = elf.header_of(number)?.ok_or(truncated(sections_end))?;
             let end = section.range.at.saturating_add(section.range.len_bytes);
             if section.kind != SHT_NOBITS && end > has_bytes {
+                // The headers stand behind the sections: a file that lost its end has lost them first.
+                if EXPLAINS && sections_at > HEADER_BYTES as u64 {
+                    return Err(Fault::Section(number, "it reaches beyond the end of the file"));
+                }
                 return Err(truncated(end));
             }
             if section.kind == SHT_SYMTAB {
@@ -483,8 +506,11 @@ impl<B: Bytes> Elf<B> {
 impl<B: Bytes> Elf<B> {
     /// Looks for the sections that have a meaning by their names, and makes sure that what names things is text.
     fn find(&mut self, symbols: Section, names_in: u16) -> Result<(), Fault> {
-        if !(1..self.sections).contains(&names_in) {
-            return Err(Fault::Header("no section has the names of sections"));
+        if self
+            .header_of(0)?
+            .is_some_and(|first| (u64::from(first.kind), first.range.len_bytes, first.address) != (0, 0, 0))
+        {
+            return Err(Fault::Section(0, "it should be none"));
         }
         self.parts.names = self.strings_in(names_in)?;
         self.parts.symbols = symbols.range;
@@ -497,11 +523,8 @@ impl<B: Bytes> Elf<B> {
             None => return Err(Fault::Content("its symbols have no names")),
         }
         let mut found = (None, None, None);
-        if !self.header_of(0)?.is_some_and(|section| section.kind == 0 && section.range.len_bytes == 0) {
-            return Err(Fault::Section(0, "it should be none"));
-        }
         for number in 1..self.sections {
-            let Some(section) = self.header_of(number)? else { break };
+            let Some(section) = self.header_of(number)?.filter(|section| section.kind != SHT_NULL) else { continue };
             if u64::from(section.name_at) >= self.parts.names.len_bytes {
                 return Err(Fault::Section(number, "its name is not among the names of sections"));
             }
@@ -910,7 +933,8 @@ pub(crate) mod tests {
         let header = |number: usize| good.len() - 7 * 64 + number * 64;
         assert_eq!(changed(header(4) + 4, 1), Some(Fault::Stripped));
         let far = changed(header(1) + 0x1f, 0xff).unwrap().to_string();
-        assert!(far.starts_with(&format!("the file is truncated: it has {} bytes, and its ", good.len())), "{far}");
+        let says = format!("the file is truncated: it has {} bytes, and its ", good.len());
+        assert!(EXPLAINS || far.starts_with(&says), "{far}");
         for len in 1..good.len() {
             let fault = fault(&good[..len]);
             assert!(matches!(fault, Some(Fault::Truncated { .. } | Fault::NotElf(_))), "{len}: {fault:?}");
@@ -928,6 +952,25 @@ pub(crate) mod tests {
             assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
             assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
             assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
+            let far = Some(Fault::Section(1, "it reaches beyond the end of the file"));
+            assert_eq!((changed(header(1) + 0x1f, 0xff), changed(header(1) + 0x22, 0xff)), (far, far));
+            assert_eq!(changed(0x3c, 0), Some(Fault::Header("no section has the names of sections")));
+            let length = Some(Fault::Header("its section headers have another length than they should"));
+            assert_eq!((changed(0x3a, 63), changed(0x3b, 1)), (length, length));
+            let none = Some(Fault::Header("its class or byte order is none there is"));
+            assert_eq!((changed(4, 0), changed(5, 3)), (none, none));
+            let first = Some(Fault::Section(0, "it should be none"));
+            assert_eq!(
+                (changed(header(0) + 4, 1), changed(header(0) + 0x10, 1), changed(header(0) + 0x20, 1)),
+                (first, first, first)
+            );
+            assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+            assert_eq!(changed(header(3) + 4, 0), Some(Fault::Lacks(".gnu.linkonce.this_module")));
+            let second = "there is another of its name";
+            assert_eq!(changed(header(2), 1), Some(Fault::Section(2, second)));
+            // Who reads it as this machine does, sees what it is not.
+            let other = changed(4, 3 - THIS_MACHINE.class).unwrap().to_string();
+            assert!(["(32 bits)", "(64 bits)"].iter().any(|bits| other.contains(bits)), "{other}");
             assert_eq!(changed(header(0) - 1, 1), Some(Fault::Section(6, "its last string has no end")));
         }
     }

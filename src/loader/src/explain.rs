@@ -13,14 +13,28 @@ use crate::load::Failure;
 #[cfg(feature = "time")]
 use crate::report::Time;
 
+/// There is none to look into.
+#[cfg(not(feature = "explain"))]
+#[allow(missing_debug_implementations)]
+pub struct KernelLog<K>(core::marker::PhantomData<K>);
+
+#[cfg(not(feature = "explain"))]
+impl<K> Default for KernelLog<K> {
+    fn default() -> Self {
+        KernelLog(core::marker::PhantomData)
+    }
+}
+
 #[cfg(feature = "explain")]
 mod further;
+#[cfg(feature = "explain")]
+pub use crate::klog::KernelLog;
 #[cfg(feature = "explain")]
 pub use further::tell_ignored_params;
 
 /// A failure, and what is known of the load that failed.
 #[allow(missing_debug_implementations)]
-pub struct Case<'a> {
+pub struct Case<'a, K: Kernel> {
     /// The module's file.
     pub file: &'a CStr,
     /// What came of loading it.
@@ -31,6 +45,8 @@ pub struct Case<'a> {
     pub budget_bytes: Option<u64>,
     /// Hands the files of modules that export a symbol to a visitor, as far as there is an index of them.
     pub exporters: &'a Exporters<'a>,
+    /// The log that tells of it, the same for all loads of a run.
+    pub log: &'a KernelLog<K>,
 }
 
 /// See [`Case::exporters`].
@@ -49,7 +65,7 @@ struct Cause {
 /// Finds the cause of a failure, and tells it as one clause for people: `ENOEXEC: built for …`.
 // The smallest builds know more of whom they tell if it is one function with that.
 #[cfg_attr(not(feature = "explain"), inline(always))]
-pub fn explain<K: Kernel>(kernel: &K, case: &Case, tell: &mut dyn FnMut(&dyn fmt::Display)) {
+pub fn explain<K: Kernel>(kernel: &K, case: &Case<K>, tell: &mut dyn FnMut(&dyn fmt::Display)) {
     #[cfg(feature = "explain")]
     if let Failure::Kernel(errno) = case.failure {
         return further::explain(kernel, case, errno, tell);
@@ -187,7 +203,8 @@ mod tests {
         let fake = Fake::default().with_file("/e.ko", b"").with_file("/m.ko.gz", b"\x1f\x8b");
         let text = |file, failure| {
             let mut text = String::new();
-            let case = Case { file, failure, since_us: 0, budget_bytes: None, exporters: &no_exporters };
+            let log = &KernelLog::default();
+            let case = Case { file, failure, since_us: 0, budget_bytes: None, exporters: &no_exporters, log };
             explain(&fake, &case, &mut |cause| text = cause.to_string());
             text
         };

@@ -162,6 +162,8 @@ pub trait Kernel {
     fn wait(&self, uevents: Option<&Self::File>, timeout_ms: u32);
     /// The running kernel's release, as in `/lib/modules/RELEASE` (uname(2)).
     fn release<'b>(&self, buf: &'b mut [u8; 65]) -> Result<&'b str, Errno>;
+    /// Adds a record to the kernel's log (Documentation/ABI/testing/dev-kmsg), if it can.
+    fn log_record(&self, record: &[u8]);
     /// Monotonic time in µs (clock_gettime(2)).
     fn now_us(&self) -> u64;
 }
@@ -389,6 +391,9 @@ pub mod fake {
         }
         fn release<'b>(&self, _: &'b mut [u8; 65]) -> Result<&'b str, Errno> {
             Ok("6.1.0-test")
+        }
+        fn log_record(&self, record: &[u8]) {
+            self.record(format!("log {}", String::from_utf8_lossy(record)));
         }
         fn now_us(&self) -> u64 {
             self.clock.replace(self.clock.get() + 10)

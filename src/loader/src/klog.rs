@@ -1,6 +1,9 @@
 //! What the kernel's log says of a load that failed (Documentation/ABI/testing/dev-kmsg): the messages of kernel/module/*.c,
 //! kernel/params.c and drivers/base/firmware_loader/main.c, read back from `/dev/kmsg`.
 
+use core::cell::Cell;
+use core::ffi::CStr;
+
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::limits::{KLOG_SLACK_US, KLOG_TEXT_BYTES, LINE_BYTES, SYMBOL_BYTES};
@@ -46,6 +49,26 @@ pub struct Said {
     pub second: heapless::String<SYMBOL_BYTES>,
     /// How often else something of the kind is said.
     pub others: usize,
+    /// Whether all of it was read, and nothing of earlier loads: what is not here was not said.
+    pub is_exact: bool,
+}
+
+/// The kernel's log, open where it was read to: so each record is read once, however many loads fail, and what is said of one of
+/// them is not taken for what is said of the next.
+#[allow(missing_debug_implementations)]
+pub struct KernelLog<K: Kernel>(Cell<Option<K::File>>);
+
+impl<K: Kernel> Default for KernelLog<K> {
+    fn default() -> Self {
+        KernelLog(Cell::new(None))
+    }
+}
+
+impl<K: Kernel> KernelLog<K> {
+    /// Leaves out what it says by now: of a load whose cause is known without it.
+    pub fn skip(&self, kernel: &K) {
+        Said::read(kernel, self, "", u64::MAX);
+    }
 }
 
 impl Said {
@@ -95,37 +118,84 @@ impl Said {
         }
     }
 
-    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`; nothing where it cannot be read.
-    pub fn read<K: Kernel>(kernel: &K, name: &str, since_us: u64) -> Said {
-        // Records may be lost while we read; then the oldest of those left is where to begin again.
+    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`, or since `log` was read last;
+    /// nothing where it cannot be read.
+    pub fn read<K: Kernel>(kernel: &K, log: &KernelLog<K>, name: &str, since_us: u64) -> Said {
+        // Records may be lost while we read; then we are at the oldest of those left.
         const TRIES: usize = 3;
+        let (mut file, from_us, mut is_exact) = match log.0.take() {
+            Some(file) => (Some(file), 0, true),
+            None => {
+                let (from_us, is_exact) = begin(kernel, since_us);
+                (kernel.open(LOG).ok(), from_us, is_exact)
+            }
+        };
         let mut said = Said::default();
         for _ in 0..TRIES {
-            let Ok(file) = kernel.open(c"/dev/kmsg") else { break };
-            said = Said::default();
-            let mut buf = [0; LINE_BYTES];
-            let mut lines = Lines::new(kernel, file, &mut buf);
-            let was_lost = loop {
-                match lines.next_line() {
-                    Some((_, Ok(line))) => {
-                        let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
-                        if let Some((head, message)) = record
-                            && time_us(head).is_some_and(|time_us| time_us.saturating_add(KLOG_SLACK_US) >= since_us)
-                        {
-                            said.hear(name, message);
-                        }
-                    }
-                    Some((_, Err(LineError::TooLong))) => {}
-                    Some((_, Err(LineError::Read(errno)))) => break errno == Errno::EPIPE,
-                    None => break false,
+            let Some(opened) = file.take() else { break };
+            let (read, is_whole) = each_record(kernel, opened, &mut |record_us, message| {
+                if record_us >= from_us {
+                    said.hear(name, message);
                 }
-            };
-            if !was_lost {
+            });
+            file = Some(read);
+            is_exact &= is_whole;
+            if is_whole {
                 break;
             }
         }
+        said.is_exact = is_exact && file.is_some();
+        log.0.set(file);
         said
     }
+}
+
+/// The kernel's log (Documentation/ABI/testing/dev-kmsg).
+const LOG: &CStr = c"/dev/kmsg";
+
+/// What the log's clock showed at the monotonic time `since_us`, and whether that is sure.
+fn begin<K: Kernel>(kernel: &K, since_us: u64) -> (u64, bool) {
+    // Modules of the same name may be tried one soon after the other: a mark tells what the log's clock shows now.
+    kernel.log_record(MARK);
+    let age_us = kernel.now_us().saturating_sub(since_us);
+    let mut mark_us = None;
+    if let Ok(file) = kernel.open(LOG) {
+        each_record(kernel, file, &mut |record_us, message| {
+            if MARK.trim_ascii_end().strip_prefix(b"<7>") == Some(message.as_bytes()) {
+                mark_us = Some(record_us);
+            }
+        });
+    }
+    match mark_us {
+        Some(mark_us) => (mark_us.saturating_sub(age_us), since_us > 0),
+        None => (since_us.saturating_sub(KLOG_SLACK_US), false),
+    }
+}
+
+/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console. A record whose line does not end
+/// shows only when the next is there, as that may continue it (kernel/printk/printk.c, vprintk_store).
+const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure\n";
+
+/// Hands each record from where `file` is to `each`: its time in µs, its message. The file again, and whether none was lost.
+fn each_record<K: Kernel>(kernel: &K, file: K::File, each: &mut dyn FnMut(u64, &str)) -> (K::File, bool) {
+    let mut buf = [0; LINE_BYTES];
+    let mut lines = Lines::new(kernel, file, &mut buf);
+    let is_whole = loop {
+        match lines.next_line() {
+            Some((_, Ok(line))) => {
+                let record = core::str::from_utf8(line).ok().and_then(|line| text::split_once(line, b';'));
+                if let Some((head, message)) = record
+                    && let Some(record_us) = time_us(head)
+                {
+                    each(record_us, message);
+                }
+            }
+            Some((_, Err(LineError::TooLong))) => {}
+            Some((_, Err(LineError::Read(errno)))) => break errno != Errno::EPIPE,
+            None => break true,
+        }
+    };
+    (lines.into_file(), is_whole)
 }
 
 /// The time of a record, of `PRIORITY,NUMBER,TIME,…`; a line that continues one has none.
@@ -168,7 +238,7 @@ mod tests {
 
     fn said(name: &str, log: &str, since_us: u64) -> (Kind, String, String, usize) {
         let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
-        let said = Said::read(&fake, name, since_us);
+        let said = Said::read(&fake, &KernelLog::default(), name, since_us);
         (said.kind, said.first.to_string(), said.second.to_string(), said.others)
     }
 
@@ -208,12 +278,40 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_tells_what_the_clock_of_the_log_shows() {
+        // The load begins when the fake's clock shows 0, and that of the log 5000.
+        let log = "4,1,4999,-;m: earlier\n4,2,4999,-;Lockdown: x: earlier\n4,3,5000,-;m: Unknown symbol a (err -2)\n\
+            15,4,5000,-;modest: looks here for the cause of a failure\n";
+        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 0));
+        let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
+        let read = |since_us| Said::read(&fake, &KernelLog::default(), "m", since_us);
+        assert!(!read(0).is_exact, "no time is known");
+        assert!(read(10).is_exact);
+        assert_eq!(fake.calls.take()[0], "log <7>modest: looks here for the cause of a failure\n");
+        let (before, _) = log.rsplit_once("15,").unwrap();
+        assert_eq!(said("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
+    }
+
+    #[test]
     fn what_tells_most_is_kept() {
         let log = "4,1,0,-;m: loading out-of-tree module taints kernel.\n4,2,0,-;m: Unknown symbol a (err -2)\n\
             4,3,0,-;m: Unknown symbol b (err -2)\n4,3,0,-;m: Unknown symbol a (err -2)\n4,4,0,-;m: text\n";
         assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 1));
         let log = "4,1,0,-;m: disagrees about version of symbol a\n4,2,0,-;m: Unknown symbol a (err -22)\n";
         assert_eq!(said("m", log, 0), (Kind::Disagrees, "a".into(), "".into(), 0));
-        assert_eq!(Said::read(&Fake::default(), "m", 0).kind, Kind::Nothing);
+        assert_eq!(Said::read(&Fake::default(), &KernelLog::default(), "m", 0).kind, Kind::Nothing);
+    }
+
+    #[test]
+    fn what_was_read_before_is_said_of_another_load() {
+        let log = b"4,1,0,-;m: Unknown symbol a (err -2)\n";
+        let fake = Fake::default().with_file("/dev/kmsg", log);
+        let log = KernelLog::default();
+        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Unknown);
+        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Nothing);
+        let other = KernelLog::default();
+        other.skip(&fake);
+        assert_eq!(Said::read(&fake, &other, "m", 0).kind, Kind::Nothing);
+        assert_eq!(fake.calls.borrow().iter().filter(|call| *call == "open /dev/kmsg").count(), 4);
     }
 }

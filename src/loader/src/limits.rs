@@ -118,7 +118,8 @@ pub const ELF_KEPT_BYTES: usize = 16 << 10;
 /// A message of the kernel's log: PRINTKRB_RECORD_MAX of kernel/printk/printk.c, of which a prefix is taken off.
 pub const KLOG_TEXT_BYTES: usize = 1024;
 
-/// How far the clock of the kernel's log may be behind CLOCK_MONOTONIC: both count from the boot, but do not begin together.
+/// How far the clock of the kernel's log may be behind CLOCK_MONOTONIC, where no mark in the log tells: both count from the boot,
+/// but do not begin together.
 pub const KLOG_SLACK_US: u64 = 200_000;
 
 /// Symbols looked up together in `/proc/kallsyms`, twice over: most modules need fewer than half of these; others read the list

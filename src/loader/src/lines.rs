@@ -29,6 +29,12 @@ impl<'k, 'b, K: Kernel> Lines<'k, 'b, K> {
         Lines { kernel, file, buf, start: 0, end: 0, at_eof: false, number: 0 }
     }
 
+    /// The file, read as far as it was read for lines.
+    #[cfg(feature = "explain")]
+    pub fn into_file(self) -> K::File {
+        self.file
+    }
+
     /// The next line without its newline, and its number, counted from 1; `None` after the last.
     pub fn next_line(&mut self) -> Option<(usize, Result<&[u8], LineError>)> {
         let mut too_long = false;

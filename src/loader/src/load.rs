@@ -219,7 +219,8 @@ impl fmt::Display for Refusal {
 
 /// User memory of the program itself while it loads a module: its code as far as that is run, and the stack. Measured by the
 /// guest tests, which compare what was predicted with the peak.
-const PROGRAM_BYTES: u64 = if cfg!(feature = "names") { 76 << 10 } else { 64 << 10 };
+const PROGRAM_BYTES: u64 =
+    (64 + if cfg!(feature = "names") { 12 } else { 0 } + if cfg!(feature = "explain") { 16 } else { 0 }) << 10;
 
 /// Memory of a decoder besides image and dictionary, here and in the kernel. Here: state, input, code, and gzip's window; measured
 /// as above. There: zlib_inflate_workspacesize, struct xz_dec, zstd_dctx_workspace_bound with its buffer of four blocks.

@@ -23,7 +23,7 @@ type Image<'b> = Elf<&'b mut dyn Bytes>;
 type Tell<'t> = &'t mut dyn FnMut(&dyn Display);
 
 /// Finds the cause of what the kernel answered to a load, and tells it.
-pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Tell) {
+pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell: Tell) {
     let inquiry = Inquiry { kernel, case, errno };
     let mut is_told = false;
     // The others are what its init said, or say it all.
@@ -33,6 +33,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
             | Errno::EINVAL
             | Errno::ENOENT
             | Errno::EBUSY
+            | Errno::EEXIST
             | Errno::EFAULT
             | Errno::ENOSPC
             | Errno::ERANGE
@@ -46,6 +47,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
     if is_about_file && let Ok(file) = kernel.open(case.file) {
         match kernel.stat(&file) {
             Ok(stat) if stat.kind != FileKind::Regular => {
+                case.log.skip(kernel);
                 return tell(&Cause { failure: case.failure, fault: Some(Fault::NotRegular(stat.kind)) });
             }
             _ => {}
@@ -55,14 +57,20 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
                 // It was not the file that could not be decoded, but we who cannot; or the kernel was busy with something else.
                 Err(Fault::Unreadable(DecodeError::Unsupported(_))) => return,
-                Err(_) if matches!(errno, Errno::EBUSY | Errno::ENOSPC | Errno::ERANGE) => return,
-                Err(fault) => tell(&Cause { failure: case.failure, fault: Some(fault) }),
+                // What the kernel knows the name of, it has read.
+                Err(_) if matches!(errno, Errno::EBUSY | Errno::EEXIST | Errno::ENOSPC | Errno::ERANGE) => return,
+                Err(fault) => {
+                    case.log.skip(kernel);
+                    tell(&Cause { failure: case.failure, fault: Some(fault) })
+                }
             }
             is_told = true;
         });
         if let (false, Err(Failure::Decode(error))) = (is_told, looked)
             && !matches!(error, DecodeError::Unsupported(_))
+            && errno != Errno::EEXIST
         {
+            case.log.skip(kernel);
             return tell(&Cause { failure: case.failure, fault: Some(Fault::Unreadable(error)) });
         }
     }
@@ -71,9 +79,9 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case, errno: Errno, tell: Te
     }
 }
 
-struct Inquiry<'i, 'c, K> {
+struct Inquiry<'i, 'c, K: Kernel> {
     kernel: &'i K,
-    case: &'i Case<'c>,
+    case: &'i Case<'c, K>,
     errno: Errno,
 }
 
@@ -86,7 +94,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Some(written) => drop(name.push_str(written)),
             None => drop(fmt::write(&mut name, format_args!("{}", name::of(shown(self.case.file))))),
         }
-        let said = Said::read(self.kernel, &name, self.case.since_us);
+        let said = Said::read(self.kernel, self.case.log, &name, self.case.since_us);
         let (first, second) = (said.first.as_str(), said.second.as_str());
         let others = Others(said.others);
         let is_of_other = matches!(said.kind, Kind::Magic | Kind::Disagrees);
@@ -122,18 +130,23 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             }
             _ => {}
         }
-        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, tell)) {
+        if elf.as_mut().is_some_and(|elf| self.told_by_file(elf, &said, tell)) {
             return;
         }
         if self.told_by_machine(&name, &said, tell) {
             return;
         }
         let cause = Cause { failure: self.case.failure, fault: None };
+        if errno == Errno::EEXIST && elf.is_none() {
+            return tell(&format_args!("{cause}, or a module of the name that is in it is loaded"));
+        }
         match said.kind {
             Kind::Firmware => tell(&format_args!(
                 "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
                  of the initramfs, or load the module later"
             )),
+            // The errno is what the init of a module, or the kernel, may mean in many ways; the words are its own.
+            Kind::Text if is_vague(errno) => tell(&format_args!("{errno}: in the kernel's log it says: \"{first}\"")),
             Kind::Text | Kind::Policy => tell(&format_args!("{cause}; the kernel's log: \"{first}\"")),
             _ => tell(&cause),
         }
@@ -220,12 +233,39 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
     }
 
     /// Tells if what the module says of itself is cause enough.
-    fn told_by_file(&self, elf: &mut Image, tell: Tell) -> bool {
+    fn told_by_file(&self, elf: &mut Image, said: &Said, tell: Tell) -> bool {
         let errno = self.errno;
         match errno {
             Errno::ENOEXEC => self.tell_release(elf, tell),
             Errno::EKEYREJECTED | Errno::ENOKEY if !elf.is_signed() => {
                 tell(&format_args!("{errno}: not signed, and this kernel takes signed modules alone"));
+                true
+            }
+            Errno::EKEYREJECTED if said.kind == Kind::Policy && said.first.ends_with("unavailable key is rejected") => {
+                tell(&format_args!(
+                    "{errno}: signed with a key that this kernel does not have: take the module from the build of this \
+                     very kernel"
+                ));
+                true
+            }
+            Errno::EINVAL if said.is_exact && said.kind == Kind::Nothing && elf.is_signed() => {
+                tell(&format_args!(
+                    "{errno}: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+                ));
+                true
+            }
+            // The kernel says nothing of it (kernel/module/signing.c), and refuses it even where it takes unsigned ones.
+            Errno::EKEYREJECTED if said.is_exact && said.kind != Kind::Policy => {
+                tell(&format_args!(
+                    "{errno}: its signature is not that of what it holds: it was changed after it was signed"
+                ));
+                true
+            }
+            // The kernel names every symbol that it misses.
+            Errno::ENOENT if said.is_exact && matches!(said.kind, Kind::Nothing | Kind::Text) => {
+                let says = if said.kind == Kind::Text { "; the kernel's log: \"" } else { "" };
+                let end = if said.kind == Kind::Text { "\"" } else { "" };
+                tell(&format_args!("{errno}: its init says that something is missing{says}{}{end}", said.first));
                 true
             }
             Errno::ENOENT => {
@@ -287,6 +327,9 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Errno::EBUSY | Errno::EEXIST if is_coming(self.kernel, Name(name)) => {
                 tell_it(&"another load of it is under way, and its init has not returned yet")
             }
+            Errno::EEXIST if is_live(self.kernel, Name(name)) => {
+                tell_it(&format_args!("a module of its name, `{name}`, is loaded already, from another file"))
+            }
             Errno::ENOMEM => match memory::available_bytes(self.kernel) {
                 Some(bytes) => tell_it(&format_args!(
                     "not enough memory: the machine has {} left, and loading takes up to twice the image",
@@ -297,6 +340,11 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             _ => false,
         }
     }
+}
+
+/// Whether the kernel answers so for many reasons, as may the init of a module for others.
+fn is_vague(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOENT | Errno::ENOEXEC | Errno::EBUSY | Errno::EINVAL)
 }
 
 /// How many more there are of something.
@@ -421,6 +469,7 @@ mod tests {
     use crate::elf::tests::Made;
     use crate::explain::no_exporters;
     use crate::kernel::fake::Fake;
+    use crate::klog::KernelLog;
     use Errno as E;
 
     const GOOD: &[&str] = &["license=GPL", "vermagic=6.1.0-test SMP", "depends=a,b", "parmtype=queue_depth:uint"];
@@ -438,7 +487,14 @@ mod tests {
         };
         let mut text = None;
         let failure = Failure::Kernel(errno);
-        let case = Case { file: c"/m.ko", failure, since_us: 900_000, budget_bytes: None, exporters: &exporters };
+        let case = Case {
+            file: c"/m.ko",
+            failure,
+            since_us: 900_000,
+            budget_bytes: None,
+            exporters: &exporters,
+            log: &KernelLog::default(),
+        };
         let log = format!("6,1,5,-;m: Unknown symbol old (err -2)\n4,2,1000000,-;{log}\n");
         let fake = fake.clone().with_file("/dev/kmsg", log.as_bytes());
         crate::explain::explain(&fake, &case, &mut |cause| {
@@ -451,9 +507,11 @@ mod tests {
     fn the_log_and_the_file_tell_the_cause() {
         let good = Fake::default()
             .with_file("/m.ko", &made(GOOD))
-            .with_file("/proc/kallsyms", b"0 D printk\n0 T taken\t[x]\n");
+            .with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n0 T taken\t[x]\n");
         let other =
             Fake::default().with_file("/m.ko", &made(OTHER)).with_file("/proc/kallsyms", b"0 T crc16\n0 T taken\n");
+        let marked = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let signed = Fake::default().with_file("/m.ko", &marked);
         let unsigned = "EKEYREJECTED: not signed, and this kernel takes signed modules alone";
         for (fake, errno, log, want) in [
             (
@@ -555,6 +613,26 @@ mod tests {
                 "ENODEV: its init found no device that it is for; the kernel's log: \"no chip at 0x48\"",
             ),
             (&good, E::ENODEV, "x", "ENODEV: its init found no device that it is for"),
+            (&good, E::EINVAL, "m: no such mode", "EINVAL: in the kernel's log it says: \"no such mode\""),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "Loading of module with unavailable key is rejected",
+                "EKEYREJECTED: signed with a key that this kernel does not have: take the module from the build of this \
+                 very kernel",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x\n15,3,1000000,-;modest: looks here for the cause of a failure",
+                "EKEYREJECTED: its signature is not that of what it holds: it was changed after it was signed",
+            ),
+            (
+                &signed,
+                E::EKEYREJECTED,
+                "x",
+                "EKEYREJECTED: not signed with a key that this kernel trusts, and it enforces signatures",
+            ),
         ] {
             assert_eq!(said(fake, errno, log), want, "{log}");
         }
@@ -594,6 +672,11 @@ mod tests {
             ),
             (with("/sys/module/m/initstate", "coming\n"), E::EBUSY, coming),
             (
+                with("/sys/module/m/initstate", "live\n"),
+                E::EEXIST,
+                "EEXIST: a module of its name, `m`, is loaded already, from another file",
+            ),
+            (
                 with("/proc/meminfo", "MemAvailable: 2048 kB\n"),
                 E::ENOMEM,
                 "ENOMEM: not enough memory: the machine has 2.0 MiB left, and loading takes up to twice the image",
@@ -606,6 +689,22 @@ mod tests {
             .with_file("/proc/self/status", b"CapEff:\t0000000000010000\n")
             .with_file("/proc/sys/kernel/modules_disabled", b"0\n");
         assert!(said(&fake, E::EPERM, "x").starts_with("EPERM: not permitted (no CAP_SYS_MODULE, "));
+    }
+
+    #[test]
+    fn what_no_one_tells_is_what_is_left() {
+        let signed = [&made(GOOD)[..], b"~Module signature appended~\n"].concat();
+        let fake = Fake::default().with_file("/m.ko", &signed);
+        assert_eq!(
+            said(&fake, E::EINVAL, "x\n15,3,1000000,-;modest: looks here for the cause of a failure"),
+            "EINVAL: its signature is damaged, or its init says so (other causes would be in the kernel's log)"
+        );
+        assert_eq!(said(&fake, E::EINVAL, "m: no"), "EINVAL: in the kernel's log it says: \"no\"");
+        let empty = Fake::default().with_file("/m.ko", b"");
+        assert_eq!(
+            said(&empty, E::EEXIST, "x"),
+            "EEXIST: its init says that something exists already, or a module of the name that is in it is loaded"
+        );
     }
 
     #[test]
@@ -637,6 +736,7 @@ mod tests {
             since_us: 0,
             budget_bytes: None,
             exporters: &no_exporters,
+            log: &KernelLog::default(),
         };
         let mut text = String::new();
         crate::explain::explain(&fake, &case, &mut |cause| text = cause.to_string());

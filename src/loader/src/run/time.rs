@@ -19,8 +19,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let (mut tries, mut wait_ms) = (1, RETRY_WAIT_MS);
         while tries <= u32::from(step.times.retries()) && failure.may_pass() {
             if self.log.wants(Level::Debug) {
-                let exporters = &explain::no_exporters;
-                let case = Case { file: request.file, failure, since_us, budget_bytes: None, exporters };
+                let (exporters, klog) = (&explain::no_exporters, &self.klog);
+                let case = Case { file: request.file, failure, since_us, budget_bytes: None, exporters, log: klog };
                 let (kernel, log, wait) = (self.kernel, &mut *self.log, Time(wait_ms));
                 explain::explain(kernel, &case, &mut |cause| {
                     log.line(Level::Debug, format_args!("{name}: try {tries}: {cause}; again in {wait}"));

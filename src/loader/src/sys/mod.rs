@@ -630,6 +630,12 @@ impl Kernel for Linux {
         uname_release(buf)
     }
 
+    fn log_record(&self, record: &[u8]) {
+        if let Ok(log) = openat(None, c"/dev/kmsg", O_WRONLY) {
+            let _ = write(&log, record);
+        }
+    }
+
     fn now_us(&self) -> u64 {
         monotonic_us()
     }
