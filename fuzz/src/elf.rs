@@ -80,6 +80,9 @@ pub fn causes(data: &[u8]) {
     told_of(&kernel, Failure::Kernel(errno), (budget_bytes != 0).then_some(budget_bytes << 6));
 }
 
+/// What was handed over, and how that ended.
+type Told<T> = (Vec<T>, Result<(), Fault>);
+
 /// All that an ELF file says of itself.
 #[derive(Debug, PartialEq)]
 struct Said {
@@ -89,8 +92,8 @@ struct Said {
     info: (Vec<(String, String)>, Result<(), Fault>),
     versions: (Vec<(String, u32)>, Result<(), Fault>),
     undefined: (Vec<String>, Result<(), Fault>),
-    sections: (Vec<(String, u32, Vec<u8>)>, Result<(), Fault>),
-    symbols: (Vec<(String, u16, u64, u64)>, Result<(), Fault>),
+    sections: Told<(String, u32, Vec<u8>)>,
+    symbols: Told<(String, u16, u64, u64)>,
 }
 
 fn said<B: Bytes>(bytes: B, machine: Option<Machine>) -> Result<Said, Fault> {

@@ -138,7 +138,7 @@ impl Memory {
     }
 
     /// What a call that loads the module in `path` says. What fails may be tried otherwise only where nothing of it ran.
-    fn answer(&self, path: &str, by_finit: bool) -> Result<(), Errno> {
+    fn answer(&self, path: &str, by_finit: bool, caller: Caller) -> Result<(), CallError> {
         let (current, last, was_finit) = self.current.take();
         match last {
             Some(Errno::ENOSYS) if self.lacks_finit && was_finit => {}
@@ -153,7 +153,13 @@ impl Memory {
             self.repeats.set(self.repeats.get() + 1);
             Err(Errno::EEXIST)
         } else {
-            match self.answers.borrow_mut().pop_front().unwrap_or(0) {
+            let answer = self.answers.borrow_mut().pop_front().unwrap_or(0);
+            if let (9 | 10, Some(timeout_ms)) = (answer, caller.timeout_ms()) {
+                self.clock_us.set(self.clock_us.get() + u64::from(timeout_ms) * 1000);
+                *self.current.borrow_mut() = (path.to_string(), Some(Errno::ETIMEDOUT), by_finit);
+                return Err(CallError::TimedOut { timeout_ms, is_left: answer == 10 });
+            }
+            match answer {
                 1 => Err(Errno::ENODEV),
                 2 => Err(Errno::ENOEXEC),
                 3 => Err(Errno::EEXIST),
@@ -171,7 +177,7 @@ impl Memory {
             self.loaded.borrow_mut().insert(name);
             self.successes.set(self.successes.get() + 1);
         }
-        result
+        result.map_err(CallError::Kernel)
     }
 }
 
@@ -245,26 +251,26 @@ impl Kernel for Memory {
         self.count();
         Ok(Stat { kind: file.kind, size_bytes: file.content.len() as u64, device: 1 })
     }
-    fn finit_module(&self, file: &File, _: &CStr, _: u32, _: Caller) -> Result<(), CallError> {
+    fn finit_module(&self, file: &File, _: &CStr, _: u32, caller: Caller) -> Result<(), CallError> {
         self.count();
-        self.answer(&file.path, true).map_err(CallError::Kernel)
+        self.answer(&file.path, true, caller)
     }
     fn has_finit_module(&self) -> bool {
         !self.lacks_finit
     }
-    fn init_module(&self, image: &[u8], _: &CStr, _: Caller) -> Result<(), CallError> {
+    fn init_module(&self, image: &[u8], _: &CStr, caller: Caller) -> Result<(), CallError> {
         self.count();
         if Format::of(image) != Format::Plain {
             return Err(CallError::Kernel(Errno::ENOEXEC));
         }
         self.images.borrow_mut().push(image.to_vec());
         let path = self.current.borrow().0.clone();
-        self.answer(&path, false).map_err(CallError::Kernel)
+        self.answer(&path, false, caller)
     }
     fn stream_window_bytes(&self) -> Option<usize> {
         (!self.lacks_window).then_some(3 * PIECE_BYTES)
     }
-    fn stream_module(&self, len_bytes: usize, _: &CStr, _: Caller, open: Opener) -> Result<(), Failure> {
+    fn stream_module(&self, len_bytes: usize, _: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
         self.count();
         assert!(len_bytes <= ALLOCATE_BYTES, "{len_bytes} bytes to be streamed are over the machine's memory");
         let mut image = vec![0; len_bytes];
@@ -281,7 +287,7 @@ impl Kernel for Memory {
         }
         self.images.borrow_mut().push(image);
         let path = self.current.borrow().0.clone();
-        self.answer(&path, false).map_err(Failure::Kernel)
+        Ok(self.answer(&path, false, caller)?)
     }
     fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
         assert!(offset + len_bytes <= file.content.len() as u64);

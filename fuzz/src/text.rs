@@ -167,7 +167,7 @@ pub fn cmdline(data: &[u8]) {
     let mut is_listed = false;
     for (word, value) in &words {
         assert_eq!(cmdline.has(word), words.contains(&(word, None)));
-        let last = words.iter().filter(|(name, value)| name == word && value.is_some()).next_back();
+        let last = words.iter().rfind(|(name, value)| name == word && value.is_some());
         assert_eq!(cmdline.value(word), last.and_then(|(_, value)| *value));
         if let Some(first) = value.and_then(|value| value.split(',').find(|name| !name.is_empty())) {
             assert!(cmdline.lists(word, name::of(first)), "{first} of {word}");
