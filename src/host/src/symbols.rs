@@ -88,9 +88,7 @@ impl KernelSymbols {
         let files = beside.iter().map(|name| tree.dir.join(name));
         let files = files.chain(boot.iter().map(|name| root.join(name))).chain(kernel.map(Kernel::image));
         let mut notes = Vec::new();
-        // Debian has a line in place of System.map, which says where the real one is.
-        const STUB_BYTES: u64 = 1024;
-        for file in files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > STUB_BYTES)) {
+        for file in files.filter(|file| file.is_file() && !is_stub(file)) {
             match Self::read(&file) {
                 Ok(symbols) => return (Some(symbols), notes),
                 Err(error) => notes.push(format!("not to be used for the kernel's symbols: {error:#}")),
@@ -284,6 +282,13 @@ impl TreeSymbols {
         };
         self.files.get(&of_binary().or_else(of_text)?).map(String::as_str)
     }
+}
+
+/// Whether a file is the line that Debian has in place of System.map, which says where the real one is.
+fn is_stub(file: &Path) -> bool {
+    const MOST_BYTES: u64 = 1024;
+    file.metadata().is_ok_and(|meta| meta.len() < MOST_BYTES)
+        && fs::read_to_string(file).is_ok_and(|text| text.contains("The real System.map"))
 }
 
 #[cfg(test)]

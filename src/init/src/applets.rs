@@ -240,7 +240,10 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         Err(failure) => {
             // What the kernel said before this program was there is not about this load.
             #[cfg(feature = "explain")]
-            let since_us = modest_loader::memory::started_us(&Linux).unwrap_or(0);
+            let since_us = match failure {
+                Failure::Kernel(_) => modest_loader::memory::started_us(&Linux).unwrap_or(0),
+                _ => 0,
+            };
             #[cfg(not(feature = "explain"))]
             let since_us = 0;
             let (exporters, log) = (&explain::no_exporters, &KernelLog::default());
