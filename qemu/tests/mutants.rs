@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use mkmodest::check::{self, Around, Kind, Member, Report};
 use mkmodest::codec::encode;
+use mkmodest::facts::Facts;
 use modest_loader::elf::{Elf, Machine};
 use modest_loader::image::Format;
 use modest_qemu::Scenario;
@@ -37,6 +39,36 @@ fn on_riscv64() {
     check("qemu-riscv64");
 }
 
+#[test]
+fn those_that_the_kernel_refuses_are_told_of_on_the_build_host() {
+    for board in BOARDS {
+        let machine = Scenario::new(board, None).unwrap().board.arch.machine();
+        let (own, others) = (images(board), others(board));
+        let whole = Facts::read(&own[0]);
+        assert!(whole.fault.is_none());
+        let (mut refused, mut passed) = (0, 0);
+        let seed = number("MODEST_TEST_SEED", 1) as u64;
+        for mutant in mutants(seed, number("MODEST_TEST_MUTANTS", 500), &own, &others).unwrap() {
+            let report = Report::of_file("m.ko", &mutant.file().unwrap(), true);
+            let facts = report.modules.first().map(|module| &module.facts);
+            let is_told = report.problems.iter().any(|problem| matches!(problem.kind, Kind::Elf | Kind::File));
+            let is_other = facts.is_none_or(|facts| facts.machine != Some(machine));
+            if let Some(rule) = mutant.image().and_then(|image| refused_by_kernel(image, machine)) {
+                assert!(is_told || is_other, "{:?}, {}: {rule}, and nothing told", mutant.damage, mutant.what);
+                refused += 1;
+            }
+            passed += usize::from(!is_told);
+            // A set with it is looked at to the end too.
+            let Some(facts) = facts else { continue };
+            let set = [("m.ko", facts), ("a.ko", &whole)].map(|(file, facts)| Member { file, facts, params: "x=1" });
+            let problems = check::set(&set, &set, Around { machine: Some(machine), ..Around::default() });
+            let is_told = problems.iter().any(|problem| problem.file == "m.ko");
+            assert!(is_told || !is_other, "{:?}, {}: nothing told of the set", mutant.damage, mutant.what);
+        }
+        assert!(refused > 70 && passed > 30, "{board}: {refused} refused, {passed} passed");
+    }
+}
+
 fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
 }
@@ -46,10 +78,13 @@ fn images(board: &str) -> Vec<Vec<u8>> {
     MUTATED.iter().map(|name| scenario.module(name).unwrap()).collect()
 }
 
+fn others(board: &str) -> Vec<Vec<u8>> {
+    BOARDS.iter().filter(|other| **other != board).flat_map(|other| images(other)).collect()
+}
+
 fn check(board: &str) {
-    let others: Vec<_> = BOARDS.iter().filter(|other| **other != board).flat_map(|other| images(other)).collect();
     let seed = number("MODEST_TEST_SEED", 1) as u64;
-    let all = mutants(seed, number("MODEST_TEST_MUTANTS", 132), &images(board), &others).unwrap();
+    let all = mutants(seed, number("MODEST_TEST_MUTANTS", 132), &images(board), &others(board)).unwrap();
     boot(board, "module.sig_enforce=1", &all);
     let machine = Scenario::new(board, None).unwrap().board.arch.machine();
     // A compressed file that decodes in spite of its damage holds what it held, or its checksum would not match.

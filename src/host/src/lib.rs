@@ -23,7 +23,6 @@ pub mod kernel;
 pub mod map;
 pub mod modprobe;
 pub mod module;
-pub mod mutate;
 pub mod plan;
 pub mod strip;
 pub mod symbols;
