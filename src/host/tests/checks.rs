@@ -10,7 +10,7 @@ use std::sync::Arc;
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use mkmodest::board::{self, Board};
-use mkmodest::check::{self, Around, Kind, Member, Problem, Report};
+use mkmodest::check::{self, Around, Member, Problem};
 use mkmodest::codec::{decode, encode};
 use mkmodest::depmod::module_files;
 use mkmodest::facts::Facts;
