@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=segments.ld");
-    let env = std::env::var("CARGO_CFG_TARGET_ENV").unwrap_or_default();
-    if env != "musl" {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    // Any libc will do: modest has none. A build for the host, which nobody runs, is linked as ever.
+    if variable("TARGET") == variable("HOST") {
         return;
     }
     // Up to a page of the file for a page less in memory, but where the file itself shall be as small as can be.
@@ -17,19 +18,28 @@ fn main() {
     };
     let segments = segments();
     let segments = format!("-T{}", segments.display());
-    for arg in ["-nostdlib", "--gc-sections", "--build-id=none", "--icf=all", "-znoexecstack", align, &segments] {
-        println!("cargo::rustc-link-arg-bins={arg}");
+    let args = ["--gc-sections", "--build-id=none", "-znoexecstack", align, &segments];
+    // The linker itself, or a compiler that runs one.
+    if variable("RUSTC_LINKER").ends_with("lld") {
+        for arg in ["-nostdlib", "--icf=all"].iter().chain(&args) {
+            println!("cargo::rustc-link-arg-bins={arg}");
+        }
+    } else {
+        for arg in ["-nostdlib", "-static"] {
+            println!("cargo::rustc-link-arg-bins={arg}");
+        }
+        for arg in args {
+            println!("cargo::rustc-link-arg-bins=-Wl,{arg}");
+        }
     }
 }
 
-/// The linker's script, without the segments that would be empty where the file shall be as small as can be: the header of each
-/// has 56 bytes.
+/// The linker's script, without the segments that would be empty.
 fn segments() -> PathBuf {
     let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{}", feature.to_uppercase())).is_some();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("segments.ld");
     let mut text = std::fs::read_to_string(script).expect("segments.ld");
-    let small: &[&str] = if has("xz") { &["pin"] } else { &["xz", "zstd", "pin"] };
-    for name in small.iter().filter(|name| !has(name)) {
+    for name in ["xz", "zstd", "pin"].iter().filter(|name| !has(name)) {
         let (header, section) = (format!("    {name} PT_LOAD FLAGS(5);\n"), format!("}} :{name}\n"));
         assert!(text.contains(&header) && text.contains(&section), "segments.ld has no segment {name}");
         text = text.replace(&header, "").replace(&section, "} :decode\n");
