@@ -6,8 +6,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=segments.ld");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    // Any libc will do: modest has none. A build for the host, which nobody runs, is linked as ever.
-    if variable("TARGET") == variable("HOST") {
+    // Any libc will do: modest has none. A build for the host, which nobody runs, is linked as ever; but the host's own
+    // target may be that of modest too.
+    if !variable("CARGO_ENCODED_RUSTFLAGS").split('\x1f').any(|flag| flag.ends_with("relocation-model=static")) {
+        let (target, host) = (variable("TARGET"), variable("HOST"));
+        assert!(target == host, "modest for {target} takes `cargo build --config src/init/flags.toml`");
         return;
     }
     // Up to a page of the file for a page less in memory, but where the file itself shall be as small as can be.
