@@ -24,6 +24,7 @@ use modest_qemu::{Scenario, project};
 /// What Buildroot defines, and the steps of a package in its order. The environment of cargo is that of package/pkg-cargo.mk of
 /// Buildroot 2026.08, for a configuration that says nothing of optimization and debugging.
 const MAKEFILE: &str = r#"
+comma := ,
 qstrip = $(strip $(subst ",,$(1)))
 UPPERCASE = $(shell echo '$(1)' | tr a-z.- A-Z__)
 INSTALL = install
@@ -38,7 +39,7 @@ PKG_CARGO_ENV = CARGO_HOME=$(CARGO_HOME_EMPTY) CARGO_BUILD_TARGET="$(RUSTC_TARGE
 		CARGO_PROFILE_$(p)_SPLIT_DEBUGINFO="off" CARGO_PROFILE_$(p)_OPT_LEVEL="2" CARGO_PROFILE_$(p)_LTO="false" \
 		CARGO_PROFILE_$(p)_DEBUG="0" CARGO_PROFILE_$(p)_DEBUG_ASSERTIONS="false" \
 		CARGO_PROFILE_$(p)_OVERFLOW_CHECKS="false") \
-	$(if $(filter arm%,$(RUSTC_TARGET_NAME)),CARGO_TARGET_$(TRIPLE)_RUSTFLAGS="-Clink-arg=-Wl,--allow-multiple-definition")
+	$(if $(filter arm%,$(RUSTC_TARGET_NAME)),CARGO_TARGET_$(TRIPLE)_RUSTFLAGS="-Clink-arg=-Wl$(comma)--allow-multiple-definition")
 
 include $(BR2_EXTERNAL_MODEST_PATH)/package/modest/modest.mk
 
@@ -102,7 +103,8 @@ fn it_offers_the_features_of_the_crate_with_their_defaults() {
     let all: Vec<_> = options().1.iter().map(|option| format!("BR2_PACKAGE_MODEST_{option}=y")).collect();
     let offered = make(&all, &["print-MODEST_FEATURES".into()]);
     // Two are for tests and measurements, and the kernel's build makes nothing that would take the third.
-    let others = others.iter().map(|(name, _)| *name).filter(|name| !["bench", "panic-test", "xz-delta"].contains(name));
+    let others =
+        others.iter().map(|(name, _)| *name).filter(|name| !["bench", "panic-test", "xz-delta"].contains(name));
     assert_eq!(offered.split_whitespace().collect::<BTreeSet<_>>(), others.collect());
 }
 
@@ -119,7 +121,7 @@ fn source() -> &'static Path {
         let copy = "git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C \"$0\"";
         run(Command::new("sh").args(["-c", copy]).arg(dir.path()).current_dir(project()));
         let mut vendor = Command::new("cargo");
-        vendor.args(["vendor", "-q", "--manifest-path", "Cargo.toml", "--locked", "VENDOR"]).current_dir(&dir);
+        vendor.args(["vendor", "--manifest-path", "Cargo.toml", "--locked", "VENDOR"]).current_dir(&dir);
         let config = run(&mut vendor);
         assert!(config.contains("vendored-sources"), "{config}");
         fs::write(dir.path().join(".cargo/config.toml"), config).unwrap();

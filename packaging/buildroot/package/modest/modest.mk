@@ -18,14 +18,14 @@ MODEST_FEATURES = $(strip \
 
 # How it is compiled is in files of modest itself, which vendoring leaves alone. PKG_CARGO_ENV has flags of the linker that gcc
 # calls, which are for libc.
-MODEST_TARGET = CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))
+MODEST_CARGO_TARGET = CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))
 MODEST_RUSTFLAGS = --remap-path-prefix=$(@D)/=
-MODEST_CARGO_ENV = $(MODEST_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
+MODEST_CARGO_ENV = $(MODEST_CARGO_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
 
 # Rust's own linker makes the program smaller; a Rust that Buildroot compiles has none.
 ifeq ($(BR2_PACKAGE_HOST_RUST_BIN),y)
 MODEST_RUSTFLAGS += -Clink-self-contained=no -Clinker-flavor=ld.lld
-MODEST_CARGO_ENV += $(MODEST_TARGET)_LINKER=rust-lld
+MODEST_CARGO_ENV += $(MODEST_CARGO_TARGET)_LINKER=rust-lld
 endif
 
 # With a profile of its own, beside which cargo takes no --release.
@@ -70,6 +70,7 @@ define MODEST_INSTALL_MANIFEST
 endef
 endif
 
+HOST_MODEST_LICENSE = Apache-2.0 or MIT
 HOST_MODEST_CARGO_BUILD_OPTS = -p mkmodest
 
 define HOST_MODEST_INSTALL_CMDS
