@@ -24,7 +24,7 @@ MODEST_CARGO_ENV = $(MODEST_CARGO_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
 
 # Rust's own linker makes the program smaller; a Rust that Buildroot compiles has none.
 ifeq ($(BR2_PACKAGE_HOST_RUST_BIN),y)
-MODEST_RUSTFLAGS += -Clink-self-contained=no -Clinker-flavor=ld.lld
+MODEST_RUSTFLAGS += -Clinker-flavor=ld.lld
 MODEST_CARGO_ENV += $(MODEST_CARGO_TARGET)_LINKER=rust-lld
 endif
 
