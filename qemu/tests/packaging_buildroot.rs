@@ -277,7 +277,7 @@ fn has(image: &[u8], text: &str) -> bool {
 #[test]
 fn aarch64_boots_what_buildroot_makes() {
     let output = Output::new("qemu-aarch64", "aarch64-unknown-linux-gnu", "aarch64-linux-gnu-");
-    assert!(!has(&output.image(), "@budget"));
+    assert!(!has(&output.image(), "@budget 524288\n"));
     output.boot();
     let output = output.with(&["BR2_PACKAGE_HOST_RUST_BIN=y", "BR2_PACKAGE_MODEST_BUDGET=\"512K\""]);
     assert!(has(&output.image(), "@budget 524288\n"));
