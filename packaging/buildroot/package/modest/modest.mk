@@ -22,7 +22,7 @@ MODEST_CARGO_TARGET = CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))
 MODEST_RUSTFLAGS = --remap-path-prefix=$(@D)/=
 MODEST_CARGO_ENV = $(MODEST_CARGO_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
 
-# Rust's own linker makes the program smaller; a Rust that Buildroot compiles has none.
+# Rust's own linker makes the program a little smaller; a Rust that Buildroot compiles has none.
 ifeq ($(BR2_PACKAGE_HOST_RUST_BIN),y)
 MODEST_RUSTFLAGS += -Clinker-flavor=ld.lld
 MODEST_CARGO_ENV += $(MODEST_CARGO_TARGET)_LINKER=rust-lld
@@ -56,7 +56,7 @@ target-post-image: private export MODEST_IMAGE_OPTS = $(call qstrip,$(BR2_PACKAG
 target-post-image: private export MODEST_IMAGE_MODULES = $(TARGET_DIR)/lib/modules/$(LINUX_VERSION_PROBED)
 target-post-image: private export MODEST_IMAGE_SYMBOLS = $(LINUX_DIR)/Module.symvers
 
-# As it was linked: what is in the target is stripped once more.
+# As it was linked: strip makes what is in the target larger.
 MODEST_INSTALL_IMAGES = YES
 define MODEST_INSTALL_IMAGES_CMDS
 	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/size/modest \
