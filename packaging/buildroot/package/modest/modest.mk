@@ -22,7 +22,7 @@ MODEST_CARGO_TARGET = CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))
 MODEST_RUSTFLAGS = --remap-path-prefix=$(@D)/=
 MODEST_CARGO_ENV = $(MODEST_CARGO_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
 
-# Rust's own linker makes the program a little smaller; a Rust that Buildroot compiles has none.
+# The linker of modest's own builds; a Rust that Buildroot compiles has none.
 ifeq ($(BR2_PACKAGE_HOST_RUST_BIN),y)
 MODEST_RUSTFLAGS += -Clinker-flavor=ld.lld
 MODEST_CARGO_ENV += $(MODEST_CARGO_TARGET)_LINKER=rust-lld
