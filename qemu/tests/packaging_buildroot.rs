@@ -115,19 +115,23 @@ fn its_version_is_that_of_the_crate() {
 
 /// The source as Buildroot extracts it: the project's files, with all crates vendored.
 fn source() -> &'static Path {
-    static SOURCE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let source = SOURCE.get_or_init(|| {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    static SOURCE: OnceLock<PathBuf> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        // Nothing would remove a temporary folder that lasts as long as the program.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("buildroot-source");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        fs::create_dir_all(&dir).unwrap();
         let copy = "git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C \"$0\"";
-        run(Command::new("sh").args(["-c", copy]).arg(dir.path()).current_dir(project()));
+        run(Command::new("sh").args(["-c", copy]).arg(&dir).current_dir(project()));
         let mut vendor = Command::new("cargo");
         vendor.args(["vendor", "--manifest-path", "Cargo.toml", "--locked", "VENDOR"]).current_dir(&dir);
         let config = run(&mut vendor);
         assert!(config.contains("vendored-sources"), "{config}");
-        fs::write(dir.path().join(".cargo/config.toml"), config).unwrap();
+        fs::write(dir.join(".cargo/config.toml"), config).unwrap();
         dir
-    });
-    source.path()
+    })
 }
 
 /// A folder with a `rustc` and a `cargo` that have the target's `core`, which is built online where no other is to be had.
