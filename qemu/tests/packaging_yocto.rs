@@ -443,7 +443,7 @@ fn the_recipe_has_the_features_and_flags_of_the_project() {
 /// The class's command for the archive, and the value of `modest_board` for these variables.
 fn class_command(metadata: &Metadata) -> String {
     let class = fs::read_to_string(layer().join("classes-recipe/modest_initramfs.bbclass")).unwrap();
-    let (before, after) = class.split_once("\nIMAGE_CMD:cpio() {\n").unwrap();
+    let (before, after) = class.split_once("\nmodest_cpio() {\n").unwrap();
     let command = after.split_once("\n}\n").unwrap().0;
     let function = &before[before.find("def modest_board(d):").unwrap()..];
     let code = format!(

@@ -38,6 +38,8 @@ IMAGE_GEN_DEBUGFS = "0"
 # kernel-base recommends the kernel's image.
 NO_RECOMMENDATIONS = "1"
 PACKAGE_INSTALL = "modest ${MODEST_PACKAGES}"
+# Inherited after oe-core's image_types, whose command for cpio it replaces.
+IMAGE_CLASSES += "image_types_modest"
 # The limit is held against the rootfs, which has all modules.
 INITRAMFS_MAXSIZE = ""
 
@@ -64,7 +66,7 @@ def modest_board(d):
     text += ["[qemu]", 'program = ""', "args = []", 'disk = "none"', "timeout-s = 0"]
     return "\n".join(text)
 
-IMAGE_CMD:cpio() {
+modest_cpio() {
     board="${MODEST_BOARD}"
     if [ -z "$board" ]; then
         board=${WORKDIR}/${IMAGE_BASENAME}.toml
@@ -88,6 +90,8 @@ MODEST_BOARD_FILE
     mkmodest image "$board" --kernel-modules ${IMAGE_ROOTFS}${root_prefix} --init ${IMAGE_ROOTFS}${base_sbindir}/modest \
         "$@" ${MODEST_ARGS} --output ${IMGDEPLOYDIR}/${IMAGE_NAME}.cpio
 }
+modest_cpio[doc] = "Makes the archive"
+
 do_image[depends] += "mkmodest-native:do_populate_sysroot"
 do_image[file-checksums] += "${@' '.join('%s:True' % d.getVar(name) for name in ('MODEST_MANIFEST', 'MODEST_BOARD') if d.getVar(name))}"
 
