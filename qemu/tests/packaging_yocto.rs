@@ -489,7 +489,7 @@ fn the_class_makes_an_initramfs_of_a_rootfs_that_boots() {
         ("base_sbindir", "/sbin".into()),
         ("root_prefix", String::new()),
         ("MODEST_MODULES", modules),
-        ("MODEST_BUDGET", "700K".into()),
+        ("MODEST_BUDGET", "2M".into()),
         ("MODEST_ON_ERROR", "stop".into()),
         ("MODEST_INCLUDE", "*/usb-storage.ko".into()),
         ("MODEST_ARGS", "--pin".into()),
@@ -507,7 +507,7 @@ fn the_class_makes_an_initramfs_of_a_rootfs_that_boots() {
     let image = Initramfs::read(&fs::read(&initramfs).unwrap()).unwrap();
     let (_, manifest) = image.file("etc/modest.manifest").unwrap();
     let manifest = std::str::from_utf8(manifest).unwrap();
-    for part in ["@budget 716800", "@on-error stop", "@switch-root", "max_loop=3", "@sha256="] {
+    for part in ["@budget 2097152", "@on-error stop", "@switch-root", "max_loop=3", "@sha256="] {
         assert!(manifest.contains(part), "no {part} in:\n{manifest}");
     }
     // What is included is not loaded by the manifest.
