@@ -18,15 +18,15 @@
 #   MODEST_PACKAGES  packages to take modules, firmware and files of modprobe.d from; by default all modules of the kernel, and no firmware
 #   MODEST_ARGS      further arguments of `mkmodest image`: --pin, --modules-as gzip, --require-firmware, say
 
-MODEST_MODULES ??= ""
-MODEST_BUDGET ??= ""
-MODEST_ON_ERROR ??= ""
-MODEST_HAND_OVER ??= "@switch-root"
-MODEST_MANIFEST ??= ""
-MODEST_BOARD ??= ""
-MODEST_INCLUDE ??= ""
-MODEST_PACKAGES ??= "kernel-base kernel-modules"
-MODEST_ARGS ??= ""
+MODEST_MODULES ?= ""
+MODEST_BUDGET ?= ""
+MODEST_ON_ERROR ?= ""
+MODEST_HAND_OVER ?= "@switch-root"
+MODEST_MANIFEST ?= ""
+MODEST_BOARD ?= ""
+MODEST_INCLUDE ?= ""
+MODEST_PACKAGES ?= "kernel-base kernel-modules"
+MODEST_ARGS ?= ""
 
 IMAGE_FSTYPES = "${INITRAMFS_FSTYPES}"
 # INITRAMFS_IMAGE has no suffix.
