@@ -12,4 +12,10 @@ export ZSTD_SYS_USE_PKG_CONFIG = "1"
 
 CARGO_BUILD_FLAGS:append = " -p mkmodest"
 
+# scarthgap's class would install the library too.
+do_install() {
+    install -d ${D}${bindir}
+    install -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/mkmodest ${D}${bindir}/mkmodest
+}
+
 BBCLASSEXTEND = "native nativesdk"
