@@ -136,7 +136,9 @@ fn the_loaders_memory_does_not_grow_with_the_module_on_aarch64() {
 #[test]
 fn a_lack_of_memory_is_told_and_pid_1_outlives_it() {
     for format in [Format::Plain, Format::Gzip] {
-        let scenario = Scenario::big("small", format, Loader::Modest("")).unwrap().memory("12");
+        let mut scenario = Scenario::big("small", format, Loader::Modest("")).unwrap().memory("12");
+        // So little that the kernel cannot unpack an image with a larger one.
+        scenario.options.init = scenario.options.init.with_file_name("modest-gzip,stream,xz");
         let console = scenario.boot().unwrap().wait_for_end().unwrap();
         assert!(console.contains("invoked oom-killer"), "{console}");
         line(&console, "modest_big: ENOMEM: ").unwrap();
@@ -165,10 +167,11 @@ fn where_modest_loads_it_busybox_runs_out_of_memory() {
     assert!(!console.contains("modest_big: 800 chips"), "{console}");
 }
 
-/// What it takes to find out what `ext4` needs, from the indexes of all of Debian's modules.
+/// What it takes to find out what `ext4` needs, from the indexes of all of Debian's modules: memory that is read to, and the code
+/// for it, which a path does not touch.
 #[test]
 fn resolving_a_name_takes_little_memory() {
-    const MOST_KIB: u32 = 128;
+    const MOST_KIB: u32 = 144;
     let mut scenario = Scenario::with_manifest("qemu-aarch64", None, "@exec /next\n").unwrap();
     let modest = scenario.options.init.clone();
     scenario.options.init = modest.with_file_name("modest-gzip,bench");

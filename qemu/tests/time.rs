@@ -136,7 +136,7 @@ fn what_may_pass_is_tried_again() {
 /// The command of an `install` leaves processes behind, one of which makes a file later; another ends in time only by being killed.
 #[test]
 fn processes_without_a_parent_are_reaped() {
-    let config = "install late for i in 1 2 3; do true & done; (/init load -q -m /pause; cp /m/modest_params.ko /late.ko) & :\n\
+    let config = "install late for i in 1 2 3; do true & done; (/init load -q -m /pause; cp /m/modest_params.ko /copy; mv /copy /late.ko) & :\n\
         install stuck mkfifo /f; cat /f & cat /f\n";
     let manifest = "late @timeout=60s\n/late.ko @retry=20 number=7\nstuck @timeout=1s @optional\n@wait /none @timeout=1s @optional\n@exec /next\n";
     let scenario = scenario("small", manifest, &["modest_params"]).file("/etc/modprobe.d/a.conf", config);

@@ -284,7 +284,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Line::Root(path) => keep(path).map(|path| {
                 self.root = Root::Given(path);
                 if cfg!(feature = "names") {
-                    self.tree = None;
+                    // To drop what is not there would be a call, here as at the end.
+                    if self.tree.is_some() {
+                        self.tree = None;
+                    }
                     self.folder = None;
                 }
             }),

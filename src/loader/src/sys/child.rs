@@ -19,6 +19,8 @@ pub(super) struct ChildCall {
     number: usize,
     args: [usize; 3],
     result: Cell<usize>,
+    /// Of a call with zeros for arguments to make before it; 0 for none.
+    before: usize,
 }
 
 impl ChildCall {
@@ -26,7 +28,7 @@ impl ChildCall {
     const KILLED: usize = usize::MAX / 2;
 
     pub(super) fn new(number: u32, args: [usize; 3]) -> ChildCall {
-        ChildCall { number: number as usize, args, result: Cell::new(Self::KILLED) }
+        ChildCall { number: number as usize, args, result: Cell::new(Self::KILLED), before: 0 }
     }
 
     pub(super) fn was_killed(&self) -> bool {
@@ -71,15 +73,16 @@ impl Child<'_> {
         has_ended
     }
 
-    /// Waits for a program's end, in a process group of its own, which is killed when the time is over: the status of wait4(2), or
-    /// ETIMEDOUT.
+    /// Waits for the end of a program that has a process group of its own, which is killed when the time is over: the status of
+    /// wait4(2), or ETIMEDOUT.
     fn wait_within(&self, timeout_ms: u32) -> Result<i32, Errno> {
-        // It may have begun to run the program: then it is refused, and what that started is not killed with it.
-        let group = call(nr::__NR_setpgid, [self.pid, self.pid]).map_or(self.pid, |_| self.pid.wrapping_neg());
         if let Some(status) = self.poll(timeout_ms)? {
             return Ok(status);
         }
-        let _ = call(nr::__NR_kill, [group, nr::SIGKILL as usize]);
+        // The process too: there may have been no time even for a group.
+        for pid in [self.pid.wrapping_neg(), self.pid] {
+            let _ = call(nr::__NR_kill, [pid, nr::SIGKILL as usize]);
+        }
         self.poll(KILL_WAIT_MS)?;
         Err(Errno::ETIMEDOUT)
     }
@@ -121,7 +124,13 @@ fn wait(pid: usize) -> Result<i32, Errno> {
 /// Runs a program in a child process and waits for its end: the status of wait4(2). `argv` and `envp` are arrays of C strings
 /// that end in a null pointer.
 pub(super) fn spawn(path: usize, argv: usize, envp: usize, timeout_ms: Option<u32>) -> Result<i32, Errno> {
-    let request = ChildCall::new(nr::__NR_execve, [path, argv, envp]);
+    #[cfg_attr(not(feature = "time"), allow(unused_mut))]
+    let mut request = ChildCall::new(nr::__NR_execve, [path, argv, envp]);
+    // By itself, since nobody else may once it runs the program. Without a limit it keeps ours, to be in the terminal's.
+    #[cfg(feature = "time")]
+    if timeout_ms.is_some() {
+        request.before = nr::__NR_setpgid as usize;
+    }
     #[cfg(feature = "time")]
     let ignored = super::ignore(nr::SIGPIPE, false);
     let child = Child::start(&request).map(ManuallyDrop::new);

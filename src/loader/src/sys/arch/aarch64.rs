@@ -31,8 +31,8 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     result
 }
 
-/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
-/// uses no stack, so that it needs none of its own. The child's process id.
+/// Starts a child process by clone, with `flags`, that makes the system call of `call` (before it the one that takes two zeros, if
+/// there is one), notes its result there, and exits. It uses no stack, so that it needs none of its own. The child's process id.
 ///
 /// # Safety
 /// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
@@ -43,6 +43,10 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
     unsafe {
         asm!("svc 0",               // clone
              "cbnz x0, 2f",         // not the child
+             "ldr x8, [x9, 40]",    // before it; x0 and x1 are 0
+             "cbz x8, 3f",
+             "svc 0",
+             "3:",
              "ldp x8, x0, [x9]",    // number and arguments
              "ldp x1, x2, [x9, 16]",
              "svc 0",

@@ -33,8 +33,8 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     result
 }
 
-/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
-/// uses no stack, so that it needs none of its own. The child's process id.
+/// Starts a child process by clone, with `flags`, that makes the system call of `call` (before it the one that takes two zeros, if
+/// there is one), notes its result there, and exits. It uses no stack, so that it needs none of its own. The child's process id.
 ///
 /// # Safety
 /// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
@@ -50,6 +50,11 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
              "mov r7, {kept}",
              "cmp r0, #0",
              "bne 2f",              // not the child
+             "ldr r7, [r3, #20]",   // before it; r0 and r1 are 0
+             "cmp r7, #0",
+             "beq 3f",
+             "svc 0",
+             "3:",
              "ldr r7, [r3]",        // number and arguments
              "ldr r0, [r3, #4]",
              "ldr r1, [r3, #8]",

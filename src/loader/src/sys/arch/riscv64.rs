@@ -31,8 +31,8 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     result
 }
 
-/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
-/// uses no stack, so that it needs none of its own. The child's process id.
+/// Starts a child process by clone, with `flags`, that makes the system call of `call` (before it the one that takes two zeros, if
+/// there is one), notes its result there, and exits. It uses no stack, so that it needs none of its own. The child's process id.
 ///
 /// # Safety
 /// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
@@ -43,6 +43,10 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
     unsafe {
         asm!("ecall",               // clone
              "bnez a0, 2f",         // not the child
+             "ld a7, 40(t0)",       // before it; a0 and a1 are 0
+             "beqz a7, 3f",
+             "ecall",
+             "3:",
              "ld a7, 0(t0)",        // number and arguments
              "ld a0, 8(t0)",
              "ld a1, 16(t0)",

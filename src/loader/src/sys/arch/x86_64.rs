@@ -31,8 +31,8 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     result
 }
 
-/// Starts a child process by clone, with `flags`, that makes one system call, notes its result in `call`, and exits. It
-/// uses no stack, so that it needs none of its own. The child's process id.
+/// Starts a child process by clone, with `flags`, that makes the system call of `call` (before it the one that takes two zeros, if
+/// there is one), notes its result there, and exits. It uses no stack, so that it needs none of its own. The child's process id.
 ///
 /// # Safety
 /// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
@@ -44,6 +44,12 @@ pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) ->
         asm!("syscall",             // clone
              "test rax, rax",
              "jnz 2f",              // not the child
+             "mov rax, [r8 + 40]",  // before it; rsi is 0
+             "test rax, rax",
+             "jz 3f",
+             "xor edi, edi",
+             "syscall",
+             "3:",
              "mov rax, [r8]",       // number and arguments
              "mov rdi, [r8 + 8]",
              "mov rsi, [r8 + 16]",
