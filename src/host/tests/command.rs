@@ -125,7 +125,7 @@ fn mkmodest_1_has_all_commands_and_options() {
             let is_it = |item: &&str| {
                 item.split(' ').collect::<Vec<_>>().windows(2).any(|two| two == ["Fl", &format!("-{long}")])
             };
-            assert!(items.iter().any(|item| is_it(item)), "{} --{long}", sub.get_name());
+            assert!(items.iter().any(is_it), "{} --{long}", sub.get_name());
         }
     }
 }
