@@ -75,6 +75,8 @@ pub enum Origin {
     Package { suite: String, package: String },
     /// It is built: the name that `scripts/small-kernel` takes.
     Build(String),
+    /// It is in this folder, relative to the board file's.
+    Folder(PathBuf),
 }
 
 /// A kernel as it is written.
@@ -85,6 +87,7 @@ struct KernelTable {
     suite: Option<String>,
     package: Option<String>,
     build: Option<String>,
+    folder: Option<PathBuf>,
     dtb: Option<PathBuf>,
     modules: Option<Vec<Module>>,
     include: Option<Vec<String>>,
@@ -96,11 +99,12 @@ impl TryFrom<KernelTable> for KernelSpec {
     type Error = String;
 
     fn try_from(table: KernelTable) -> Result<Self, String> {
-        let KernelTable { name, suite, package, build, dtb, modules, include, cmdline_extra } = table;
-        let origin = match (suite, package, build) {
-            (Some(suite), Some(package), None) => Origin::Package { suite, package },
-            (None, None, Some(name)) => Origin::Build(name),
-            _ => return Err(format!("kernel {name}: expected either suite and package, or build")),
+        let KernelTable { name, suite, package, build, folder, dtb, modules, include, cmdline_extra } = table;
+        let origin = match (suite, package, build, folder) {
+            (Some(suite), Some(package), None, None) => Origin::Package { suite, package },
+            (None, None, Some(name), None) => Origin::Build(name),
+            (None, None, None, Some(folder)) => Origin::Folder(folder),
+            _ => return Err(format!("kernel {name}: expected one of suite and package, build, or folder")),
         };
         Ok(KernelSpec { name, origin, dtb, modules, include, cmdline_extra })
     }
@@ -450,12 +454,17 @@ timeout-s = 9
             ("timeout-s", "timeout_s", &["line 25", "did you mean timeout-s"]),
             ("params =", "param =", &["line 4", "unknown field `param`", "did you mean params?"]),
             ("suite = \"trixie\"", "suit = \"trixie\"", &["unknown field `suit`", "did you mean suite?"]),
-            ("suite = \"trixie\"\n", "", &["line 9", "kernel debian13: expected either suite and package, or build"]),
+            (
+                "suite = \"trixie\"\n",
+                "",
+                &["line 9", "kernel debian13: expected one of suite and package, build, or folder"],
+            ),
             (
                 "suite = \"trixie\"",
                 "suite = \"trixie\"\nbuild = \"x\"",
-                &["line 9", "expected either suite and package, or build"],
+                &["line 9", "expected one of suite and package, build, or folder"],
             ),
+            ("package = \"linux-image-arm64\"\n\n", "folder = \"x\"\n\n", &["line 9", "expected one of"]),
             ("suite = \"trixie\"", "biuld = \"x\"", &["unknown field `biuld`", "did you mean build?"]),
             ("\"aarch64\"", "\"aarch46\"", &["line 3", "unknown variant `aarch46`", "did you mean aarch64?"]),
             ("\"stop\"", "\"explode\"", &["line 6", "explode is not a policy"]),

@@ -25,6 +25,9 @@ use crate::symbols::{KernelSymbols, TreeSymbols};
 /// Where the target looks for its manifest.
 pub const MANIFEST: &str = "/etc/modest.manifest";
 
+/// Where the kernel looks for the first program.
+pub const INIT: &str = "/init";
+
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
@@ -35,6 +38,8 @@ const S_IFCHR: u32 = 0o020_000;
 pub struct Options {
     /// The program to become `/init`.
     pub init: PathBuf,
+    /// Where it is in the image: [`INIT`], or where something else is the init.
+    pub init_at: String,
     /// What to change in modules.
     pub change: Change,
     /// Whether each entry of the manifest gets the digest of its module.
@@ -77,6 +82,7 @@ impl Options {
     pub fn new(init: PathBuf) -> Options {
         Options {
             init,
+            init_at: INIT.into(),
             change: Change::default(),
             pin: false,
             compress: Format::Plain,
@@ -248,7 +254,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
         format!("{}: expected modest, which scripts/build makes, or what --init names", options.init.display())
     })?;
     check_init(&init, board.arch).with_context(|| format!("{}", options.init.display()))?;
-    archive.file("/init", 0o755, init)?;
+    archive.file(&options.init_at, 0o755, init)?;
     for dir in ["/dev", "/proc", "/sys"] {
         archive.add(dir, Node { mode: S_IFDIR | 0o755, ..Node::default() })?;
     }

@@ -169,7 +169,8 @@ impl Initramfs {
         let modules = self.nodes.keys().filter(|path| name::strip_ko(path).is_some());
         let versions = modules.filter_map(|path| {
             let at = path.find("lib/modules/")?;
-            let version = path[at + "lib/modules/".len()..].split('/').next()?;
+            // A module that is in lib/modules itself is of no version that its path tells.
+            let (version, _) = path[at + "lib/modules/".len()..].split_once('/')?;
             Some(format!("/{}lib/modules/{version}", &path[..at]))
         });
         versions.collect()

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use modest_loader::resolve::index::Index;
 use tempfile::TempDir;
 
-use crate::board::{Arch, Board, KernelSpec, Origin};
+use crate::board::{Board, KernelSpec, Origin};
 use crate::codec::decode;
 use crate::depmod::{self, Indexes};
 use crate::module::release;
@@ -45,13 +45,23 @@ impl Kernel {
 
     fn find_in(cache: &Path, board: &Board, name: Option<&str>) -> Result<Kernel> {
         let spec = board.kernel_spec(name)?;
-        let dir = cache.join("kernels").join(match &spec.origin {
-            Origin::Package { suite, package } => format!("{suite}-{package}"),
-            Origin::Build(name) => name.clone(),
-        });
-        if !dir.join("done").exists() {
-            let command = spec.origin.script(board.arch);
-            bail!("{}: no kernel there; {command} provides it", dir.display());
+        let kernels = cache.join("kernels");
+        let (dir, script) = match &spec.origin {
+            Origin::Package { suite, package } => (
+                kernels.join(format!("{suite}-{package}")),
+                Some(format!("scripts/kernel {suite} {} {package}", board.arch.debian())),
+            ),
+            Origin::Build(name) => (kernels.join(name), Some(format!("scripts/small-kernel {name}"))),
+            Origin::Folder(folder) => (board.file.parent().unwrap_or(Path::new("")).join(folder), None),
+        };
+        match script {
+            Some(script) if !dir.join("done").exists() => {
+                bail!("{}: no kernel there; {script} provides it", dir.display())
+            }
+            None if !dir.join("vmlinuz").exists() => {
+                bail!("{}: no kernel there; expected vmlinuz and lib/modules/VERSION", dir.display())
+            }
+            _ => {}
         }
         let tree = Tree::find(&dir)?;
         Ok(Kernel { spec: spec.clone(), dir, tree })
@@ -70,16 +80,6 @@ impl Kernel {
     /// A static busybox for the board.
     pub fn busybox(&self) -> PathBuf {
         self.dir.join("busybox")
-    }
-}
-
-impl Origin {
-    /// The command that provides it.
-    pub fn script(&self, arch: Arch) -> String {
-        match self {
-            Origin::Package { suite, package } => format!("scripts/kernel {suite} {} {package}", arch.debian()),
-            Origin::Build(name) => format!("scripts/small-kernel {name}"),
-        }
     }
 }
 
@@ -206,6 +206,7 @@ mod tests {
     #[test]
     fn a_missing_kernel_says_what_provides_it() {
         let built = MINIMAL.replacen("suite = \"trixie\"\npackage = \"linux-image-arm64\"", "build = \"tiny\"", 1);
+        let own = built.replace("build = \"tiny\"", "folder = \"../own\"");
         for (text, says) in [
             (
                 MINIMAL,
@@ -213,6 +214,7 @@ mod tests {
                  scripts/kernel trixie arm64 linux-image-arm64 provides it",
             ),
             (&built, "/nowhere/kernels/tiny: no kernel there; scripts/small-kernel tiny provides it"),
+            (&own, "boards/../own: no kernel there; expected vmlinuz and lib/modules/VERSION"),
         ] {
             let board = board(text).unwrap();
             let error = Kernel::find_in(Path::new("/nowhere"), &board, None).unwrap_err().to_string();

@@ -6,11 +6,12 @@
 //! Where to look: a [`board`] names a [`kernel`] and modules; [`plan`] resolves them to files in order, with [`modprobe`], and
 //! [`mod@include`] adds others; [`module`] reads each, with [`codec`], [`facts`] and [`strip`], and [`depmod`] makes their indexes; [`image`]
 //! puts them into an archive if [`mod@check`], with [`symbols`], finds nothing that the kernel would refuse, as it does
-//! for an [`initramfs`] that is there; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. The binary is only
-//! the command line.
+//! for an [`initramfs`] that is there; [`disk`] makes the root that is handed over to, and [`guest`] runs it all. [`cli`] is
+//! the command line, which the binary carries out.
 
 pub mod board;
 pub mod check;
+pub mod cli;
 pub mod codec;
 pub mod depmod;
 pub mod disk;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser};
 use mkmodest::board::{self, Board, Layout, Origin};
 use mkmodest::check::Report;
+use mkmodest::cli::{Choice, Cli, Cmd, How, What};
 use mkmodest::disk;
 use mkmodest::guest::{Boot, WaitError};
 use mkmodest::image::{self, Image, Options};
@@ -21,207 +21,9 @@ use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::modprobe::Database;
 use mkmodest::module::Change;
 use mkmodest::plan::{Plan, Source};
-use mkmodest::strip::Strip;
 use mkmodest::symbols::KernelSymbols;
 use modest_loader::image::Format;
 use modest_loader::name::strip_ko;
-
-/// Makes initramfs images with modest as their init, and boots them in QEMU.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Cmd,
-}
-
-#[derive(Subcommand)]
-enum Cmd {
-    /// Makes an initramfs: modest, the resolved manifest, its modules, what is included, and their firmware
-    Image {
-        #[command(flatten)]
-        what: What,
-        #[command(flatten)]
-        how: How,
-        /// Where to write it [default: modest-BOARD.cpio, with the ending of its compression]
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    /// Boots a board in QEMU until its root says that the hand-over worked
-    ///
-    /// Exit codes: 0 the marker showed, 1 QEMU ended without it, 2 something was missing or wrong, 3 the time limit came
-    /// first.
-    Boot {
-        #[command(flatten)]
-        what: What,
-        #[command(flatten)]
-        how: How,
-        /// Boots this initramfs instead of making one
-        #[arg(long, value_name = "FILE")]
-        image: Option<PathBuf>,
-        /// Attaches this disk instead of making one; the guest writes to it
-        #[arg(long, value_name = "FILE")]
-        disk: Option<PathBuf>,
-        /// Adds this to the kernel's command line
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
-        append: String,
-        /// How long the boot may take, in seconds [default: what the board says]
-        #[arg(long, value_name = "N")]
-        timeout_s: Option<u64>,
-        /// The text on the console that means success
-        #[arg(long, value_name = "TEXT", default_value = disk::MARKER)]
-        marker: String,
-    },
-    /// Prints what to load for modules and aliases, in order, as modprobe resolves them
-    Plan {
-        /// A folder of modules, or one with one lib/modules/VERSION; depmod need not have run [default: the tree of --board]
-        #[arg(long, value_name = "DIR", required_unless_present = "board")]
-        modules: Option<PathBuf>,
-        /// The board whose kernel's modules are meant
-        #[arg(long, value_name = "BOARD")]
-        board: Option<String>,
-        /// Which of the board's kernels [default: its first]; with --modules, which VERSION of the folder's lib/modules
-        #[arg(long, value_name = "NAME")]
-        kernel: Option<String>,
-        /// A folder with files of modprobe.d; of files of the same name the first counts
-        #[arg(long, value_name = "DIR")]
-        config: Vec<PathBuf>,
-        /// What is on the kernel command line
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
-        cmdline: String,
-        /// As a manifest, or as the lines that `modprobe -D` prints
-        #[arg(long, value_name = "FORMAT", default_value = "manifest",
-            value_parser = PossibleValuesParser::new(["manifest", "modprobe"]))]
-        format: String,
-        /// Modules or aliases
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
-    /// Tells what modules are, and what the kernel would refuse about them (docs/checks.md)
-    ///
-    /// Of module files: each by itself. Of an initramfs: the modules that its manifest loads, in its order, and those for
-    /// later. Of a board: the modules of the image that `mkmodest image` would make. Exit codes: 0 nothing keeps a module from
-    /// being loaded, 1 something does, 2 something was missing or wrong.
-    Check {
-        /// Files of modules, an initramfs, or a board
-        #[arg(required = true, value_name = "FILE|IMAGE|BOARD")]
-        what: Vec<String>,
-        /// Which of the board's kernels [default: its first]
-        #[arg(long, value_name = "NAME")]
-        kernel: Option<String>,
-        #[command(flatten)]
-        choice: Choice,
-        /// Of module files, prints where the kernel puts sections and symbols
-        #[arg(long)]
-        map: bool,
-        /// Prints all as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Prints what a board's image is made of: `target TARGET`, `kernel SUITE ARCHITECTURE PACKAGE`, `build NAME`
-    ///
-    /// Each is a line of its own; scripts/build, scripts/kernel and scripts/small-kernel take what follows the word.
-    Needs {
-        /// Boards, by name or file [default: all, with all of their kernels]
-        boards: Vec<String>,
-        /// Which of the boards' kernels [default: their first]
-        #[arg(long, value_name = "NAME")]
-        kernel: Option<String>,
-    },
-}
-
-#[derive(Args)]
-struct What {
-    /// A board's name, looked up in ./boards or $MODEST_BOARDS, or the path of a board file
-    board: String,
-    /// Which of the board's kernels [default: its first]
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-}
-
-/// Which modules are meant.
-#[derive(Args)]
-struct Choice {
-    /// Modules of another kernel: a folder of them, or one with one lib/modules/VERSION; depmod need not have run
-    #[arg(long, value_name = "DIR")]
-    kernel_modules: Option<PathBuf>,
-    /// Adds a module for later and what it needs, beside what the manifest loads and the board includes (docs/images.md):
-    /// a name, an alias, or with a / in it a pattern of paths in the tree
-    #[arg(long, value_name = "NAME")]
-    include: Vec<String>,
-    /// A folder with files of modprobe.d; of files of the same name the first counts
-    #[arg(long, value_name = "DIR")]
-    config: Vec<PathBuf>,
-    /// Adds the firmware that modules name, as far as it is in this folder
-    #[arg(long, value_name = "DIR")]
-    firmware: Option<PathBuf>,
-    /// Refuses modules for any file of theirs that --firmware lacks, not only if it has none of theirs
-    #[arg(long, requires = "firmware")]
-    require_firmware: bool,
-    /// Takes modules and directives from this manifest instead of the board
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
-    /// What the kernel itself exports: a Module.symvers, a System.map or a kernel [default: what is beside the modules, or the
-    /// board's kernel]
-    #[arg(long, value_name = "FILE")]
-    symbols: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct How {
-    #[command(flatten)]
-    choice: Choice,
-    /// Makes an image of modules that the kernel would refuse, too; what is wrong is told
-    #[arg(long)]
-    force: bool,
-    /// The program to become /init [default: target/TARGET/size/modest]
-    #[arg(long, value_name = "FILE")]
-    init: Option<PathBuf>,
-    /// The format of modules in the image
-    #[arg(long, value_name = "FORMAT", default_value = "keep", value_parser = modules_as())]
-    modules_as: Wanted,
-    /// Leaves out of unsigned modules what the kernel does not use; =btf, the types for BPF too (docs/strip.md)
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "debug",
-        value_parser = strip())]
-    strip: Option<Strip>,
-    /// Gives each entry the digest of its module, without which the target does not load it
-    #[arg(long)]
-    pin: bool,
-    /// The compression of the image
-    #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = compress())]
-    compress: Format,
-}
-
-/// A format to change to, if any.
-#[derive(Clone, Copy)]
-struct Wanted(Option<Format>);
-
-fn modules_as() -> impl TypedValueParser<Value = Wanted> {
-    PossibleValuesParser::new(["keep", "plain", "gzip", "xz", "zstd"]).map(|name| {
-        Wanted(match name.as_str() {
-            "plain" => Some(Format::Plain),
-            "gzip" => Some(Format::Gzip),
-            "xz" => Some(Format::Xz),
-            "zstd" => Some(Format::Zstd),
-            _ => None,
-        })
-    })
-}
-
-fn strip() -> impl TypedValueParser<Value = Strip> {
-    PossibleValuesParser::new(["debug", "btf"]).map(|name| match name.as_str() {
-        "btf" => Strip::Btf,
-        _ => Strip::Debug,
-    })
-}
-
-fn compress() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(["none", "gzip", "xz", "zstd"]).map(|name| match name.as_str() {
-        "gzip" => Format::Gzip,
-        "xz" => Format::Xz,
-        "zstd" => Format::Zstd,
-        _ => Format::Plain,
-    })
-}
 
 /// What a shell reports of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
@@ -321,12 +123,19 @@ fn run(command: Cmd) -> Result<u8> {
                 lines.insert(format!("target {}", board.arch.target()));
                 let kernels =
                     if all { board.kernels.iter().collect() } else { vec![board.kernel_spec(kernel.as_deref())?] };
-                lines.extend(kernels.iter().map(|kernel| match &kernel.origin {
-                    Origin::Package { suite, package } => format!("kernel {suite} {} {package}", board.arch.debian()),
-                    Origin::Build(name) => format!("build {name}"),
+                lines.extend(kernels.iter().filter_map(|kernel| match &kernel.origin {
+                    Origin::Package { suite, package } => {
+                        Some(format!("kernel {suite} {} {package}", board.arch.debian()))
+                    }
+                    Origin::Build(name) => Some(format!("build {name}")),
+                    Origin::Folder(_) => None,
                 }));
             }
             lines.iter().for_each(|line| println!("{line}"));
+            Ok(0)
+        }
+        Cmd::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "mkmodest", &mut std::io::stdout());
             Ok(0)
         }
     }
@@ -370,6 +179,7 @@ fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
     let (tree, options) = chosen(board, kernel_name, &how.choice, init)?;
     let options = Options {
         change: Change { format: how.modules_as.0, strip: how.strip },
+        init_at: how.init_at.clone(),
         pin: how.pin,
         compress: how.compress,
         force: how.force,
