@@ -5,9 +5,10 @@
 pub mod damage;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mkmodest::board::{Board, Layout};
 use mkmodest::guest::{self, Guest};
 use mkmodest::image::{self, Extra, Image, Options};
@@ -18,6 +19,15 @@ use modest_loader::image::Format;
 /// The project's folder.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Copies the project's files to a folder: what git has, and what is new; where there is no repository, all but what builds make.
+pub fn copy_project(to: &Path) -> Result<()> {
+    let copy = "{ git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
+        find . \\( -name target -o -name .git \\) -prune -o -type f -print0; } | tar -c --null -T - | tar -x -C \"$0\"";
+    let status = Command::new("sh").args(["-c", copy]).arg(to).current_dir(project()).status()?;
+    ensure!(status.success(), "the project cannot be copied to {}: {status}", to.display());
+    Ok(())
 }
 
 /// The built program for a target.

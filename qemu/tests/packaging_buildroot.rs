@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use mkmodest::disk::MARKER;
-use modest_qemu::{Scenario, project};
+use modest_qemu::{Scenario, copy_project, project};
 
 /// What Buildroot defines, and the steps of a package in its order. The environment of cargo is that of package/pkg-cargo.mk of
 /// Buildroot 2026.08, for a configuration that says nothing of optimization and debugging.
@@ -123,8 +123,7 @@ fn source() -> &'static Path {
             fs::remove_dir_all(&dir).unwrap();
         }
         fs::create_dir_all(&dir).unwrap();
-        let copy = "git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C \"$0\"";
-        run(Command::new("sh").args(["-c", copy]).arg(&dir).current_dir(project()));
+        copy_project(&dir).unwrap();
         let mut vendor = Command::new("cargo");
         vendor.args(["vendor", "--manifest-path", "Cargo.toml", "--locked", "VENDOR"]).current_dir(&dir);
         let config = run(&mut vendor);
