@@ -560,6 +560,17 @@ mod tests {
     }
 
     #[test]
+    fn the_manifest_to_begin_with_is_one() {
+        let mut lines = 0;
+        for line in include_str!("../../../docs/modest.manifest").lines() {
+            // What is shown as a comment without a space is to be taken in.
+            let line = if line.starts_with("#@") { &line[1..] } else { line };
+            lines += usize::from(Line::parse(line.as_bytes()).unwrap() != Line::Empty);
+        }
+        assert_eq!(lines, 9);
+    }
+
+    #[test]
     fn lines_of_every_kind() {
         let parse = |text: &'static str| Line::parse(text.as_bytes()).unwrap();
         for empty in ["", "   ", "\t", "# x @y \"", "; z", "  # indented"] {
