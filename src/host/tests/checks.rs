@@ -484,3 +484,28 @@ fn an_initramfs_is_held_to_its_manifest() {
         assert!(Initramfs::read(wrong).is_err());
     }
 }
+
+#[test]
+fn json_is_what_lines_are() {
+    let tree = kernel("qemu-aarch64", None).tree;
+    let module = tree.dir.join("kernel/lib/crc16.ko.xz");
+    let licence = project().join("LICENSE-MIT");
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_mkmodest"));
+    let output = check.args(["check", "--json"]).args([&module, &licence]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let facts = Facts::read(&image_of(&tree, "kernel/lib/crc16.ko.xz"));
+    let told = &report["modules"][0];
+    assert_eq!(told["file"], module.to_str().unwrap());
+    assert_eq!((&told["name"], &told["machine"], &told["signed"]), (&"crc16".into(), &"AArch64".into(), &true.into()));
+    assert_eq!(told["vermagic"].as_str(), facts.vermagic.as_deref());
+    let exports =
+        told["exports"].as_array().unwrap().iter().map(|export| (export["name"].as_str(), export["crc"].as_u64()));
+    let expected = facts.exports.iter().map(|export| (Some(export.name.as_str()), export.crc.map(u64::from)));
+    assert_eq!(exports.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert!(facts.exports.iter().any(|export| export.name == "crc16"));
+    let [problem] = &report["problems"].as_array().unwrap()[..] else { panic!("{report}") };
+    assert_eq!((&problem["level"], &problem["kind"]), (&"problem".into(), &"elf".into()));
+    assert_eq!(problem["cause"], report["modules"][1]["fault"]);
+    assert!(problem["cause"].as_str().unwrap().starts_with("not a module: it begins with "), "{problem}");
+}
