@@ -21,6 +21,14 @@ pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Runs a command to its end, which must be a good one: what it wrote to its standard output.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; scripts/setup installs it"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
 /// Copies the project's files to a folder: what git has, and what is new; where there is no repository, all but what builds make.
 pub fn copy_project(to: &Path) -> Result<()> {
     let copy = "{ git ls-files -z --cached --others --exclude-standard 2>/dev/null ||

@@ -6,7 +6,7 @@
 //! | [`MAKEFILE`]: the few variables that modest.mk uses | Buildroot's makefiles |
 //! | the project's files, `cargo vendor`, a new .cargo/config.toml | the download, with support/download/cargo-post-process |
 //! | Debian's cross compilers | its toolchain |
-//! | rustup's Rust where it has the target, else Debian's with a `core` that it builds | host-rust-bin |
+//! | Debian's Rust, with a `core` that it builds | host-rust-bin |
 //! | ld.lld | the rust-lld of host-rust-bin |
 //! | the modules of a Debian kernel | target/lib/modules |
 //! | target/release/mkmodest | host-modest |
@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use mkmodest::disk::MARKER;
-use modest_qemu::{Scenario, copy_project, project};
+use modest_qemu::{Scenario, copy_project, project, run};
 
 /// What Buildroot defines, and the steps of a package in its order. The environment of cargo is that of package/pkg-cargo.mk of
 /// Buildroot 2026.08, for a configuration that says nothing of optimization and debugging.
@@ -58,14 +58,6 @@ print-%:
 
 fn package() -> PathBuf {
     project().join("packaging/buildroot").canonicalize().unwrap()
-}
-
-/// Runs a command to its end: what it wrote to its standard output.
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; scripts/setup installs it"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
-    out.into_owned()
 }
 
 /// The options in Config.in of the package, with those that are on by default first.
@@ -133,23 +125,13 @@ fn source() -> &'static Path {
     })
 }
 
-/// A folder with a `rustc` and a `cargo` that have the target's `core`, which is built online where no other is to be had.
+/// Puts a `rustc` and a `cargo` that have the target's `core` into `bin`.
 fn rust(target: &str, bin: &Path) {
     let with = |name: &str, command: String| {
         let file = bin.join(name);
         fs::write(&file, format!("#!/bin/sh\nexec {command} \"$@\"\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     };
-    let rustup = |name: &str| Command::new("rustup").args(["which", name]).output().ok().filter(|o| o.status.success());
-    if let (Some(rustc), Some(cargo)) = (rustup("rustc"), rustup("cargo")) {
-        let rustc = String::from_utf8(rustc.stdout).unwrap().trim().to_string();
-        let libraries = run(Command::new(&rustc).args(["--print", "target-libdir", "--target", target]));
-        if Path::new(libraries.trim()).exists() {
-            with("rustc", rustc);
-            with("cargo", String::from_utf8(cargo.stdout).unwrap().trim().to_string());
-            return;
-        }
-    }
     with("rustc", format!("/usr/bin/rustc --sysroot {}", debian_sysroot(target).display()));
     with("cargo", "/usr/bin/cargo".into());
 }

@@ -5,18 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use modest_qemu::{Scenario, copy_project, line, sha256};
+use modest_qemu::{Scenario, copy_project, line, run, sha256};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Each architecture, and its board.
 const BOARDS: [(&str, &str); 3] = [("aarch64", "qemu-aarch64"), ("armv7", "qemu-armv7"), ("riscv64", "qemu-riscv64")];
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A repository with the project as it is here, committed or not.
 fn repository(dir: &Path) -> PathBuf {
