@@ -5,9 +5,8 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::decode::Opener;
 use crate::errno::Errno;
-use crate::load::Failure;
+use crate::source::{DecodeError, Source};
 
 /// What kind of file a descriptor is open on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ impl Caller {
 pub enum CallError {
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
-    /// See [`Failure::TimedOut`].
+    /// See [`crate::load::Failure::TimedOut`].
     #[cfg(feature = "time")]
     TimedOut {
         /// The time that it had.
@@ -94,13 +93,32 @@ pub enum CallError {
     },
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Failure {
-        match error {
-            CallError::Kernel(errno) => Failure::Kernel(errno),
-            #[cfg(feature = "time")]
-            CallError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
-        }
+/// Takes an image from a source.
+pub type Taker<'t> = &'t mut dyn FnMut(&mut dyn Source) -> Result<(), StreamError>;
+
+/// Opens a source, has the image taken from it, and closes it: after that the memory for decoding is free again.
+pub type Opener<'o> = &'o mut dyn FnMut(Taker) -> Result<(), StreamError>;
+
+/// Why an image was not streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// No memory can be mapped.
+    Memory(Errno),
+    /// Its source does not hand it out.
+    Source(DecodeError),
+    /// The call that loads failed.
+    Call(CallError),
+}
+
+impl From<DecodeError> for StreamError {
+    fn from(error: DecodeError) -> StreamError {
+        StreamError::Source(error)
+    }
+}
+
+impl From<CallError> for StreamError {
+    fn from(error: CallError) -> StreamError {
+        StreamError::Call(error)
     }
 }
 
@@ -136,7 +154,7 @@ pub trait Kernel {
     /// Loads the module whose image of `len_bytes` is what the source makes, piece by piece (init_module(2) on memory that
     /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed. It is
     /// always a child process that makes the call.
-    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure>;
+    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError>;
     /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
     fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
     /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory (unlink(2)).
@@ -191,7 +209,6 @@ pub fn read_small<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> 
 #[allow(missing_docs)]
 pub mod fake {
     use super::*;
-    use crate::decode::DecodeError;
     use std::cell::{Cell, RefCell};
     use std::collections::{BTreeMap, VecDeque};
     use std::rc::Rc;
@@ -332,7 +349,7 @@ pub mod fake {
             self.record("userfaultfd".into());
             (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
         }
-        fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
+        fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
             let within = caller.timeout_ms().map_or(String::new(), |ms| format!(" within {ms} ms"));
             self.record(format!("stream {len_bytes} {:?}{within}", params.to_str().unwrap()));
             let mut image = vec![0; len_bytes];

@@ -37,6 +37,7 @@ pub mod report;
 pub mod resolve;
 pub mod root;
 pub mod run;
+pub mod source;
 pub mod sys;
 pub mod text;
 

@@ -6,12 +6,12 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::decode::{self, DecodeError, Opener, Taker};
+use crate::decode::{self, DecodeError};
 #[cfg(feature = "explain")]
 use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::image::{self, Format};
-use crate::kernel::{CallError, Caller, Kernel, read_small};
+use crate::kernel::{CallError, Caller, Kernel, Opener, StreamError, Taker, read_small};
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
@@ -447,6 +447,26 @@ fn having_read<R>(memory: R, result: Result<(), CallError>) -> Result<(), Failur
     result
 }
 
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        match error {
+            CallError::Kernel(errno) => Failure::Kernel(errno),
+            #[cfg(feature = "time")]
+            CallError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
+        }
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Failure {
+        match error {
+            StreamError::Memory(errno) => Failure::Memory(errno),
+            StreamError::Source(error) => error.into(),
+            StreamError::Call(error) => error.into(),
+        }
+    }
+}
+
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Failure {
         match error {
@@ -718,7 +738,7 @@ fn attempt<K: Kernel>(
 #[inline(never)]
 fn check<K: Kernel>(kernel: &K, pin: Pin, file: &K::File, format: Format, extent: Extent) -> Result<(), Failure> {
     let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
-    with_source(kernel, file, format, extent, &mut |source| Ok(pin::Pinned::new(source, pin).check(most)?))
+    Ok(with_source(kernel, file, format, extent, &mut |source| Ok(decode::pinned::Pinned::new(source, pin).check(most)?))?)
 }
 
 /// Loads by a path on which the image is read or decoded here.
@@ -736,7 +756,7 @@ fn decoded<K: Kernel>(
     };
     match path {
         LoadPath::Stream if cfg!(feature = "stream") => {
-            kernel.stream_module(len_bytes, request.params, request.caller, &mut open)
+            Ok(kernel.stream_module(len_bytes, request.params, request.caller, &mut open)?)
         }
         _ => buffer(kernel, request, len_bytes, &mut open),
     }
@@ -756,14 +776,14 @@ fn buffer<K: Kernel>(kernel: &K, request: &Request, len_bytes: usize, open: Open
 /// Has `take` take the image in `file`. Each decoder is on the stack of a function of its own: those not used take none.
 fn with_source<K: Kernel>(
     kernel: &K, file: &K::File, format: Format, extent: Extent, take: Taker,
-) -> Result<(), Failure> {
+) -> Result<(), StreamError> {
     #[cfg(not(any(feature = "xz", feature = "zstd")))]
     let _ = extent;
     match format {
         Format::Plain => take(&mut decode::Plain::new(kernel, file)),
         #[cfg(feature = "gzip")]
         Format::Gzip => {
-            let mut window = kernel.allocate(decode::gzip::WINDOW_BYTES).map_err(Failure::Memory)?;
+            let mut window = kernel.allocate(decode::gzip::WINDOW_BYTES).map_err(StreamError::Memory)?;
             with_gzip(kernel, file, window.as_mut(), take)
         }
         #[cfg(feature = "xz")]
@@ -772,7 +792,7 @@ fn with_source<K: Kernel>(
         Format::Zstd => with_zstd(kernel, file, allocate_for(kernel, extent)?.as_mut(), take),
         // `choose` lets no format through that this build does not decode.
         #[cfg(not(all(feature = "gzip", feature = "xz", feature = "zstd")))]
-        _ => Err(Failure::Memory(Errno::ENOSYS)),
+        _ => Err(StreamError::Memory(Errno::ENOSYS)),
     }
 }
 
@@ -794,42 +814,42 @@ pub fn with_image<K: Kernel>(
     let extent = measure(kernel, &offers, &request, file, format)?;
     let memory = extent.memory(format, None, budget_bytes);
     memory.allows(memory.decoder.saturating_add(memory.dictionary)).map_err(Failure::Refusal)?;
-    with_source(kernel, file, format, extent, &mut |source| {
+    Ok(with_source(kernel, file, format, extent, &mut |source| {
         look(&mut Decoded::new(source));
         Ok(())
-    })
+    })?)
 }
 
 /// Memory for what a decoder wants besides its state.
 #[cfg(any(feature = "xz", feature = "zstd"))]
-fn allocate_for<K: Kernel>(kernel: &K, extent: Extent) -> Result<K::Region, Failure> {
+fn allocate_for<K: Kernel>(kernel: &K, extent: Extent) -> Result<K::Region, StreamError> {
     let len_bytes = extent.dictionary_bytes.saturating_add(extent.input_bytes);
-    let len_bytes = usize::try_from(len_bytes).map_err(|_| Failure::Memory(Errno::ENOMEM))?;
-    kernel.allocate(len_bytes).map_err(Failure::Memory)
+    let len_bytes = usize::try_from(len_bytes).map_err(|_| StreamError::Memory(Errno::ENOMEM))?;
+    kernel.allocate(len_bytes).map_err(StreamError::Memory)
 }
 
 /// Has `take` take the image of `source` as long as that may be the one with this digest.
 #[cfg(feature = "pin")]
 #[inline(never)]
-fn with_pin(source: &mut dyn decode::Source, pin: Pin, take: Taker) -> Result<(), Failure> {
-    take(&mut pin::Pinned::new(source, pin))
+fn with_pin(source: &mut dyn decode::Source, pin: Pin, take: Taker) -> Result<(), StreamError> {
+    take(&mut decode::pinned::Pinned::new(source, pin))
 }
 
 #[cfg(feature = "gzip")]
 #[inline(never)]
-fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, window: &mut [u8], take: Taker) -> Result<(), Failure> {
+fn with_gzip<K: Kernel>(kernel: &K, file: &K::File, window: &mut [u8], take: Taker) -> Result<(), StreamError> {
     take(&mut decode::gzip::Gzip::new(kernel, file, window))
 }
 
 #[cfg(feature = "xz")]
 #[inline(never)]
-fn with_xz<K: Kernel>(kernel: &K, file: &K::File, dictionary: &mut [u8], take: Taker) -> Result<(), Failure> {
+fn with_xz<K: Kernel>(kernel: &K, file: &K::File, dictionary: &mut [u8], take: Taker) -> Result<(), StreamError> {
     take(&mut decode::xz::Xz::new(kernel, file, dictionary))
 }
 
 #[cfg(feature = "zstd")]
 #[inline(never)]
-fn with_zstd<K: Kernel>(kernel: &K, file: &K::File, memory: &mut [u8], take: Taker) -> Result<(), Failure> {
+fn with_zstd<K: Kernel>(kernel: &K, file: &K::File, memory: &mut [u8], take: Taker) -> Result<(), StreamError> {
     take(&mut decode::zstd::Zstd::new(kernel, file, memory))
 }
 

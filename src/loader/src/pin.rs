@@ -5,11 +5,7 @@
 use core::fmt;
 
 #[cfg(feature = "pin")]
-use {
-    crate::decode::{DecodeError, Source},
-    crate::limits::READ_BYTES,
-    sha2::{Digest, Sha256},
-};
+use sha2::{Digest, Sha256};
 
 /// A digest as the manifest has it: hex digits, twice as many as it has bytes.
 #[cfg(feature = "pin")]
@@ -57,7 +53,7 @@ impl<'a> Pin<'a> {
         bytes
     }
 
-    fn compare(self, is: [u8; BYTES]) -> Result<(), Mismatch> {
+    pub(crate) fn compare(self, is: [u8; BYTES]) -> Result<(), Mismatch> {
         let says = self.bytes();
         let parts = is.as_chunks().0.iter().zip(says.as_chunks().0);
         match (0..).zip(parts).find(|(_, (is, says))| is != says) {
@@ -100,47 +96,4 @@ impl fmt::Display for Mismatch {
 #[cfg(feature = "pin")]
 pub fn digest(image: &[u8]) -> [u8; 32] {
     Sha256::digest(image).into()
-}
-
-/// A source that does not confirm its end unless its bytes have the digest.
-#[cfg(feature = "pin")]
-pub struct Pinned<'s, 'p> {
-    source: &'s mut dyn Source,
-    pin: Pin<'p>,
-    hash: Sha256,
-}
-
-#[cfg(feature = "pin")]
-impl<'s, 'p> Pinned<'s, 'p> {
-    /// Holds `source`, which is at its start, to `pin`.
-    pub fn new(source: &'s mut dyn Source, pin: Pin<'p>) -> Self {
-        Pinned { source, pin, hash: Sha256::new() }
-    }
-
-    /// Reads all of it; more than `most` bytes are an error.
-    #[inline(never)]
-    pub fn check(mut self, most: u64) -> Result<(), DecodeError> {
-        let mut buf = [0; READ_BYTES];
-        let mut len_bytes = 0;
-        while len_bytes <= most {
-            match self.read(&mut buf)? {
-                READ_BYTES => len_bytes += READ_BYTES as u64,
-                _ => return Ok(()),
-            }
-        }
-        Err(DecodeError::TooLarge)
-    }
-}
-
-#[cfg(feature = "pin")]
-impl Source for Pinned<'_, '_> {
-    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
-        let n = self.source.read(out)?;
-        self.hash.update(&out[..n]);
-        if n < out.len() {
-            // The end: it may be asked for again.
-            self.pin.compare(self.hash.clone().finalize().into()).map_err(DecodeError::Mismatch)?;
-        }
-        Ok(n)
-    }
 }

@@ -10,11 +10,9 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 
 use linux_raw_sys::{general as nr, net, netlink};
 
-use crate::decode::Opener;
 use crate::errno::Errno;
-use crate::kernel::{CallError, Caller, FileKind, Kernel, Stat};
+use crate::kernel::{CallError, Caller, FileKind, Kernel, Opener, Stat, StreamError};
 use crate::limits::SPAWN_STRINGS;
-use crate::load::Failure;
 
 #[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
@@ -554,9 +552,9 @@ impl Kernel for Linux {
         if cfg!(feature = "stream") { stream::window_bytes() } else { None }
     }
 
-    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
+    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
         if !cfg!(feature = "stream") {
-            return Err(Failure::Memory(Errno::ENOSYS));
+            return Err(StreamError::Memory(Errno::ENOSYS));
         }
         stream::stream(len_bytes, caller, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
     }

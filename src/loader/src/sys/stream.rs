@@ -10,11 +10,10 @@ use linux_raw_sys::ioctl;
 
 use super::child::{Child, ChildCall, pipe};
 use super::{Fd, Region, arch, call, mmap, read};
-use crate::decode::{DecodeError, Opener, Source};
+use crate::source::{DecodeError, Source};
 use crate::errno::Errno;
-use crate::kernel::Caller;
+use crate::kernel::{CallError, Caller, Opener, StreamError};
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
-use crate::load::Failure;
 
 /// User memory that [`stream`] takes besides its source; `None` where the kernel cannot do it.
 pub(super) fn window_bytes() -> Option<usize> {
@@ -27,14 +26,14 @@ pub(super) fn window_bytes() -> Option<usize> {
 /// `reader` gives number and arguments of a call that reads the region, once and in order, given where it begins.
 pub(super) fn stream(
     len: usize, caller: Caller, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
-) -> Result<(), Failure> {
+) -> Result<(), StreamError> {
     #[cfg(not(feature = "time"))]
     let _ = caller;
-    let mut window = Window::new(len).map_err(Failure::Memory)?;
-    let (ended, alive) = pipe().map_err(Failure::Memory)?;
+    let mut window = Window::new(len).map_err(StreamError::Memory)?;
+    let (ended, alive) = pipe().map_err(StreamError::Memory)?;
     let (number, args) = reader(window.at);
     let request = ChildCall::new(number, args);
-    let child = Child::start(&request).map_err(Failure::Memory)?;
+    let child = Child::start(&request).map_err(StreamError::Memory)?;
     #[cfg(feature = "time")]
     window.limit(caller);
     // From here on the child alone holds the pipe open: it reads as ended when the child is.
@@ -42,20 +41,20 @@ pub(super) fn stream(
     // The last piece waits until what made it has given back its memory: linking the module takes more than copying it.
     let served = open(&mut |source| window.serve(&ended, source)).and_then(|()| window.end(&ended));
     #[cfg(feature = "time")]
-    if let Err(Failure::TimedOut { timeout_ms, .. }) = served {
+    if let Err(StreamError::Call(CallError::TimedOut { timeout_ms, .. })) = served {
         if !child.kill(&ended) {
             // It may still be copying, and where the window is there shall be nothing else.
             core::mem::forget(window);
-            return Err(Failure::TimedOut { timeout_ms, is_left: true });
+            return Err(StreamError::Call(CallError::TimedOut { timeout_ms, is_left: true }));
         }
         // It may have come back at the last moment.
-        return if request.was_killed() { served } else { request.result().map_err(Failure::Kernel) };
+        return if request.was_killed() { served } else { request.result().map_err(|errno| StreamError::Call(CallError::Kernel(errno))) };
     }
     // If serving broke off, the child's copy ends now, for there is nothing left to copy.
     drop(window);
     drop(child);
     served?;
-    request.result().map_err(|errno| if request.was_killed() { Failure::Memory(errno) } else { Failure::Kernel(errno) })
+    request.result().map_err(|errno| if request.was_killed() { StreamError::Memory(errno) } else { StreamError::Call(CallError::Kernel(errno)) })
 }
 
 /// The region that the child reads.
@@ -116,23 +115,23 @@ impl Window {
     }
 
     /// Makes what the child waits for, up to the last piece, until the child ends.
-    fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), Failure> {
+    fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), StreamError> {
         while let Some(offset) = self.wait(ended)? {
             while self.filled <= offset {
                 self.make(source)?;
                 if self.is_whole {
                     return Ok(());
                 }
-                self.hand_over().map_err(Failure::Memory)?;
+                self.hand_over().map_err(StreamError::Memory)?;
             }
         }
         Ok(())
     }
 
     /// Hands over the last piece, if it was made, and waits for the child's end.
-    fn end(&mut self, ended: &Fd) -> Result<(), Failure> {
+    fn end(&mut self, ended: &Fd) -> Result<(), StreamError> {
         if self.is_whole {
-            self.hand_over().map_err(Failure::Memory)?;
+            self.hand_over().map_err(StreamError::Memory)?;
         }
         self.wait(ended).map(drop)
     }
@@ -145,27 +144,27 @@ impl Window {
 
     /// What is left of the child's time in ms.
     #[cfg(feature = "time")]
-    fn left_ms(&self) -> Result<Option<u32>, Failure> {
+    fn left_ms(&self) -> Result<Option<u32>, StreamError> {
         let Some((timeout_ms, until_us)) = self.limit else { return Ok(None) };
         match until_us.saturating_sub(super::monotonic_us()).div_ceil(1000) {
-            0 => Err(Failure::TimedOut { timeout_ms, is_left: false }),
+            0 => Err(StreamError::Call(CallError::TimedOut { timeout_ms, is_left: false })),
             left_ms => Ok(Some(left_ms as u32)),
         }
     }
 
     #[cfg(not(feature = "time"))]
-    fn left_ms(&self) -> Result<Option<u32>, Failure> {
+    fn left_ms(&self) -> Result<Option<u32>, StreamError> {
         Ok(None)
     }
 
     /// Offset in the region of what the child waits for; `None` once it has ended.
-    fn wait(&self, ended: &Fd) -> Result<Option<usize>, Failure> {
+    fn wait(&self, ended: &Fd) -> Result<Option<usize>, StreamError> {
         loop {
-            let [faulted, has_ended] = super::poll([&self.uffd, ended], self.left_ms()?).map_err(Failure::Memory)?;
+            let [faulted, has_ended] = super::poll([&self.uffd, ended], self.left_ms()?).map_err(StreamError::Memory)?;
             if !faulted && has_ended {
                 return Ok(None);
             }
-            if faulted && let Some(offset) = self.fault().map_err(Failure::Memory)? {
+            if faulted && let Some(offset) = self.fault().map_err(StreamError::Memory)? {
                 return Ok(Some(offset));
             }
         }
@@ -303,7 +302,7 @@ mod tests {
     }
 
     /// What comes through a pipe that the kernel fills from the window as it does a module's image: page after page.
-    fn through_pipe(len: usize, source: &mut Numbers) -> (Result<(), Failure>, Vec<u8>) {
+    fn through_pipe(len: usize, source: &mut Numbers) -> (Result<(), StreamError>, Vec<u8>) {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let drain = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -348,7 +347,7 @@ mod tests {
         for (mut source, error) in cases.chain(short_or_long.into_iter().map(|s| (s, DecodeError::Length))) {
             if offered() {
                 let (result, got) = through_pipe(len, &mut source);
-                assert_eq!(result, Err(Failure::Decode(error)));
+                assert_eq!(result, Err(StreamError::Source(error)));
                 // The last piece never came.
                 assert!(got.len() <= 10 * PIECE_BYTES, "{}", got.len());
             }
@@ -371,7 +370,7 @@ mod tests {
                 let mut source = numbers(len);
                 let result =
                     stream(len, Caller::Within(300), &mut |take| take(&mut source), |at| (number, [fd, at, len]));
-                assert_eq!(result, Err(Failure::TimedOut { timeout_ms: 300, is_left: false }));
+                assert_eq!(result, Err(StreamError::Call(CallError::TimedOut { timeout_ms: 300, is_left: false })));
                 assert!((source.next > 0) == reads && source.next < len, "{}", source.next);
             }
         }
@@ -384,7 +383,7 @@ mod tests {
             let result = stream(100_000, Caller::Child, &mut |take| take(&mut source), |at| {
                 (nr::__NR_write, [usize::MAX, at, 100_000])
             });
-            assert_eq!((result, source.next), (Err(Failure::Kernel(Errno::EBADF)), 0));
+            assert_eq!((result, source.next), (Err(StreamError::Call(CallError::Kernel(Errno::EBADF))), 0));
         }
     }
 
