@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-use modest_loader::decode::{DecodeError, Opener};
 use modest_loader::errno::Errno;
 use modest_loader::image::Format;
-use modest_loader::kernel::{CallError, Caller, FileKind, Kernel, Pages, Stat};
-use modest_loader::load::Failure;
+use modest_loader::kernel::{CallError, Caller, FileKind, Kernel, Opener, Pages, Stat, StreamError};
 use modest_loader::name;
+use modest_loader::source::DecodeError;
 
 /// The most memory that can be had in one piece: what a file of a few KB claims must not be believed.
 pub const ALLOCATE_BYTES: usize = 16 << 20;
@@ -270,11 +269,11 @@ impl Kernel for Memory {
     fn stream_window_bytes(&self) -> Option<usize> {
         (!self.lacks_window).then_some(3 * PIECE_BYTES)
     }
-    fn stream_module(&self, len_bytes: usize, _: &CStr, caller: Caller, open: Opener) -> Result<(), Failure> {
+    fn stream_module(&self, len_bytes: usize, _: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
         self.count();
         // Where the machine does not tell what it has, what the file claims is found out here.
         if len_bytes > ALLOCATE_BYTES {
-            return Err(Failure::Memory(Errno::ENOMEM));
+            return Err(StreamError::Memory(Errno::ENOMEM));
         }
         let mut image = vec![0; len_bytes];
         open(&mut |source| {
@@ -286,7 +285,7 @@ impl Kernel for Memory {
             Ok(source.finish()?)
         })?;
         if Format::of(&image) != Format::Plain {
-            return Err(Failure::Kernel(Errno::ENOEXEC));
+            return Err(CallError::Kernel(Errno::ENOEXEC).into());
         }
         self.images.borrow_mut().push(image);
         let path = self.current.borrow().0.clone();

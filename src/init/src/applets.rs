@@ -14,7 +14,6 @@ use modest_loader::name;
 use modest_loader::report::Pieces;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
-#[cfg(feature = "time")]
 use modest_loader::sys;
 use modest_loader::sys::{Fd, Linux, Region, StringArray};
 
@@ -97,7 +96,6 @@ pub fn usage(text: &[u8]) -> u8 {
 }
 
 fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
-    #[cfg(feature = "time")]
     sys::ignore_sigpipe();
     let mut console = Console::stream(2);
     let mut manifest = None;

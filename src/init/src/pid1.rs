@@ -22,7 +22,6 @@ use crate::switch_root;
 /// The one main of PID 1.
 pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let started_us = sys::monotonic_us();
-    #[cfg(feature = "time")]
     sys::default_signals();
     let unmounted = mount_all();
     let mut console = Console::of_init();
@@ -75,7 +74,7 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
 pub fn exec(console: &mut Console, path: &CStr, argv: StringArray, envp: StringArray) {
     console.line(Level::Debug, format_args!("exec {}", shown(path)));
     // The next init shall find no zombies that it knows nothing of.
-    while cfg!(feature = "time") && sys::reap() {}
+    while sys::reap() {}
     let errno = sys::execve(path, argv, envp);
     let meaning = match errno {
         Errno::ENOENT => "it or its interpreter is not there",

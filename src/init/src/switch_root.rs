@@ -82,7 +82,7 @@ fn wait_for(console: &mut Console, cmdline: Cmdline, text: &str, spec: &RootSpec
             console.line(Level::Info, format_args!("waiting for root={text}; {}", BlockDevices));
             next_word_s = waited_s + 10;
         }
-        while cfg!(feature = "time") && sys::reap() {}
+        while sys::reap() {}
         sys::sleep_ms(LOOK_MS);
     }
 }

@@ -10,7 +10,6 @@ use crate::errno::{Errno, meaning};
 use crate::image::{self, Format};
 use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
-#[cfg(feature = "time")]
 use crate::report::Time;
 
 /// There is none to look into.
@@ -121,11 +120,8 @@ impl fmt::Display for Cause {
                 };
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
-            #[cfg(feature = "time")]
             Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
-            #[cfg(feature = "time")]
             Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
-            #[cfg(feature = "pin")]
             Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
@@ -135,7 +131,6 @@ impl fmt::Display for Cause {
     }
 }
 
-#[cfg(feature = "time")]
 fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
     let time = Time(timeout_ms);
     let left = match is_left {

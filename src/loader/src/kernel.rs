@@ -63,7 +63,6 @@ pub enum Caller {
     /// A child process, which the kernel may kill: then the call is ENOMEM.
     Child,
     /// The same, for so many ms at most.
-    #[cfg(feature = "time")]
     Within(u32),
 }
 
@@ -71,7 +70,6 @@ impl Caller {
     /// The call's time in ms, if it has a limit.
     pub fn timeout_ms(self) -> Option<u32> {
         match self {
-            #[cfg(feature = "time")]
             Caller::Within(ms) => Some(ms),
             _ => None,
         }
@@ -84,7 +82,6 @@ pub enum CallError {
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
     /// See [`crate::load::Failure::TimedOut`].
-    #[cfg(feature = "time")]
     TimedOut {
         /// The time that it had.
         timeout_ms: u32,
@@ -275,7 +272,6 @@ pub mod fake {
         }
         fn answer(&self, caller: Caller) -> Result<(), CallError> {
             let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(()));
-            #[cfg(feature = "time")]
             if let Err(CallError::TimedOut { .. }) = answer {
                 self.clock.set(self.clock.get() + u64::from(caller.timeout_ms().unwrap()) * 1000);
             }
@@ -288,7 +284,6 @@ pub mod fake {
         match caller {
             Caller::Itself => String::new(),
             Caller::Child => " in a child".into(),
-            #[cfg(feature = "time")]
             Caller::Within(ms) => format!(" in a child within {ms} ms"),
         }
     }
@@ -349,7 +344,9 @@ pub mod fake {
             self.record("userfaultfd".into());
             (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
         }
-        fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
+        fn stream_module(
+            &self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener,
+        ) -> Result<(), StreamError> {
             let within = caller.timeout_ms().map_or(String::new(), |ms| format!(" within {ms} ms"));
             self.record(format!("stream {len_bytes} {:?}{within}", params.to_str().unwrap()));
             let mut image = vec![0; len_bytes];

@@ -15,7 +15,6 @@ use crate::kernel::{CallError, Caller, Kernel, Opener, StreamError, Taker, read_
 use crate::limits::{DICTIONARY_BYTES, LOW_MEMORY_IMAGES};
 use crate::memory;
 use crate::name;
-#[cfg(feature = "pin")]
 use crate::pin;
 use crate::pin::Pin;
 
@@ -79,7 +78,6 @@ pub struct Facts {
     /// What paths would need and have; `None` while the choice does not depend on it.
     pub memory: Option<Memory>,
     /// Whether the manifest says what its digest is, so that it is read or decoded here.
-    #[cfg(feature = "pin")]
     pub is_pinned: bool,
 }
 
@@ -101,7 +99,6 @@ pub struct Memory {
     /// Ceiling on the loader's own memory.
     pub budget: Option<u64>,
     /// Whether all of the image is made here on every path, to be checked.
-    #[cfg(feature = "pin")]
     pub is_pinned: bool,
 }
 
@@ -116,7 +113,6 @@ impl Memory {
         // A dictionary is touched only as far as the image fills it.
         let decoder = self.decoder.saturating_add(self.dictionary.min(self.image));
         match path {
-            #[cfg(feature = "pin")]
             LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap if self.is_pinned => decoder,
             LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap => 0,
             LoadPath::Stream => decoder.saturating_add(window),
@@ -166,7 +162,6 @@ pub enum Refusal {
     /// The path demanded cannot take such a file on this kernel.
     Unfit(LoadPath, Format),
     /// Pinned, but this build does not decode the format, so nothing tells what would be loaded.
-    #[cfg(feature = "pin")]
     Unchecked(Format),
     /// Over the ceiling: needs, has.
     OverBudget(u64, u64),
@@ -192,7 +187,6 @@ impl fmt::Display for Refusal {
             Refusal::Unfit(path, format) => {
                 write!(f, "@path={path} cannot load a file that is {} on this kernel", format.name())
             }
-            #[cfg(feature = "pin")]
             Refusal::Unchecked(format) => {
                 write!(f, "@sha256= cannot be checked: this build does not decode {}", format.name())
             }
@@ -244,19 +238,12 @@ fn decodes(format: Format) -> bool {
 }
 
 impl Facts {
-    fn is_pinned(&self) -> bool {
-        #[cfg(feature = "pin")]
-        return self.is_pinned;
-        #[cfg(not(feature = "pin"))]
-        false
-    }
-
     fn can(&self, path: LoadPath) -> bool {
         let plain = self.format == Format::Plain;
         match path {
             LoadPath::Finit => plain && self.has_finit,
             LoadPath::FinitCompressed => !plain && self.has_finit && self.kernel_decodes == Some(self.format),
-            LoadPath::Stream => cfg!(feature = "stream") && self.window_bytes.is_some() && decodes(self.format),
+            LoadPath::Stream => self.window_bytes.is_some() && decodes(self.format),
             LoadPath::Mmap => plain,
             LoadPath::Buffer => decodes(self.format),
         }
@@ -274,7 +261,7 @@ impl Facts {
     fn automatic(&self) -> Option<LoadPath> {
         let in_kernel = [LoadPath::Finit, LoadPath::FinitCompressed, LoadPath::Mmap];
         // Where it is pinned, the bytes that are checked are to be those that are loaded.
-        let path = in_kernel.into_iter().find(|path| self.can(*path) && !self.is_pinned());
+        let path = in_kernel.into_iter().find(|path| self.can(*path) && !self.is_pinned);
         match path {
             // A file that is mapped stays in the page cache, which costs memory if the file is on a disk.
             Some(path @ (LoadPath::FinitCompressed | LoadPath::Mmap))
@@ -290,7 +277,6 @@ impl Facts {
 
 /// The path for a module: finit where the kernel can, then what costs least memory on a machine that has little.
 pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
-    #[cfg(feature = "pin")]
     if facts.is_pinned && !decodes(facts.format) {
         return Err(Refusal::Unchecked(facts.format));
     }
@@ -299,7 +285,7 @@ pub fn choose(facts: &Facts) -> Result<LoadPath, Refusal> {
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes))?,
     };
-    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned();
+    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned;
     let (true, Some(memory)) = (takes_memory, facts.memory) else { return Ok(path) };
     memory.allows(memory.added(path, facts.window_bytes.unwrap_or(0))).map(|()| path)
 }
@@ -387,12 +373,10 @@ pub enum Failure {
     /// No path can take it.
     Refusal(Refusal),
     /// The image is not the one that the manifest means.
-    #[cfg(feature = "pin")]
     Mismatch(pin::Mismatch),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
     /// The call that loads did not return in its time: it was ended, or is left behind in a process that nothing ends.
-    #[cfg(feature = "time")]
     TimedOut {
         /// The time that it had.
         timeout_ms: u32,
@@ -400,7 +384,6 @@ pub enum Failure {
         is_left: bool,
     },
     /// The kernel is still busy with the module, which was left behind.
-    #[cfg(feature = "time")]
     Left,
 }
 
@@ -408,7 +391,6 @@ impl Failure {
     /// Whether the call goes on. What it reads must stay where it is, in memory that is never given back.
     pub fn is_left(self) -> bool {
         match self {
-            #[cfg(feature = "time")]
             Failure::TimedOut { is_left, .. } => is_left,
             _ => false,
         }
@@ -423,7 +405,6 @@ impl Failure {
     /// - ENOENT: its init found no firmware, or somebody else has yet to load what exports a symbol.
     ///
     /// What the kernel finds in the file stays so, as do permission and parameters.
-    #[cfg(feature = "time")]
     pub fn may_pass(self) -> bool {
         /// Of `linux/errno.h`: not for user space, but an init may return it.
         const EPROBE_DEFER: Errno = Errno(517);
@@ -451,7 +432,6 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         match error {
             CallError::Kernel(errno) => Failure::Kernel(errno),
-            #[cfg(feature = "time")]
             CallError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
         }
     }
@@ -471,7 +451,6 @@ impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Failure {
         match error {
             DecodeError::Read(errno) => Failure::Read(errno),
-            #[cfg(feature = "pin")]
             DecodeError::Mismatch(mismatch) => Failure::Mismatch(mismatch),
             error => Failure::Decode(error),
         }
@@ -492,12 +471,9 @@ pub fn prepare<K: Kernel>(kernel: &K, offers: &mut Offers, request: &Request) ->
     let file = kernel.open(request.file).map_err(Failure::Open)?;
     let format = read_format(kernel, &file)?;
     let (path, extent) = choose_for(kernel, offers, request, &file, format)?;
-    #[cfg(feature = "pin")]
     if let Some(pin) = request.sha256 {
         check(kernel, pin, &file, format, extent)?;
     }
-    #[cfg(not(feature = "pin"))]
-    let _ = extent;
     Ok((path, format))
 }
 
@@ -520,7 +496,7 @@ pub fn load_file<K: Kernel>(
         let may_be_finit =
             request.sha256.is_none() && offers.has_finit && matches!(request.path, None | Some(LoadPath::Finit));
         // Not in the smallest builds, which are all in few pages.
-        let (path, extent) = if cfg!(feature = "stream") && format == Format::Plain && may_be_finit {
+        let (path, extent) = if format == Format::Plain && may_be_finit {
             // There is nothing better.
             (LoadPath::Finit, Extent { user_bytes: PROGRAM_BYTES, ..Extent::default() })
         } else {
@@ -588,7 +564,6 @@ impl Extent {
             dictionary: self.dictionary_bytes,
             available,
             budget,
-            #[cfg(feature = "pin")]
             is_pinned: false,
         }
     }
@@ -596,7 +571,6 @@ impl Extent {
 
 /// The path, and what the file holds if the path needs to know it.
 // Out of line: most files are plain, and then what this takes into account is in pages that stay untouched.
-#[cfg_attr(feature = "stream", inline(never))]
 fn choose_for<K: Kernel>(
     kernel: &K, offers: &mut Offers, request: &Request, file: &K::File, format: Format,
 ) -> Result<(LoadPath, Extent), Failure> {
@@ -608,13 +582,12 @@ fn choose_for<K: Kernel>(
         kernel_decodes: if plain { None } else { offers.kernel_decodes(kernel) },
         window_bytes: None,
         memory: None,
-        #[cfg(feature = "pin")]
         is_pinned: request.sha256.is_some(),
     };
     // Which of them it is may depend on the machine's memory; for a plain file there is nothing better than finit.
     let depends = decodes(format)
         && match facts.wanted {
-            _ if facts.is_pinned() => true,
+            _ if facts.is_pinned => true,
             None => !facts.can(LoadPath::Finit),
             Some(path) => matches!(path, LoadPath::Stream | LoadPath::Buffer),
         };
@@ -626,14 +599,13 @@ fn choose_for<K: Kernel>(
                 extent = measured;
                 let available = memory::available_bytes(kernel);
                 facts.memory = Some(extent.memory(format, available, offers.budget_bytes));
-                #[cfg(feature = "pin")]
                 if let Some(memory) = facts.memory.as_mut().filter(|_| facts.is_pinned) {
                     memory.is_pinned = true;
                     memory.decoder = memory.decoder.saturating_add(pin::CHECK_BYTES);
                 }
             }
             // What we cannot make out, the kernel may.
-            Err(_) if facts.wanted.is_none() && !facts.is_pinned() && facts.can(LoadPath::FinitCompressed) => {}
+            Err(_) if facts.wanted.is_none() && !facts.is_pinned && facts.can(LoadPath::FinitCompressed) => {}
             Err(failure) => return Err(failure),
         }
     }
@@ -706,7 +678,6 @@ fn count<K: Kernel>(kernel: &K, file: &K::File, format: Format, extent: Extent) 
 fn attempt<K: Kernel>(
     kernel: &K, request: &Request, file: &K::File, format: Format, path: LoadPath, extent: Extent,
 ) -> Result<(), Failure> {
-    #[cfg(feature = "pin")]
     if let Some(pin) = request.sha256
         && matches!(path, LoadPath::Finit | LoadPath::FinitCompressed | LoadPath::Mmap)
     {
@@ -734,11 +705,12 @@ fn attempt<K: Kernel>(
 }
 
 /// Checks the digest of a file that the kernel is to read for itself, or that is not to be loaded.
-#[cfg(feature = "pin")]
 #[inline(never)]
 fn check<K: Kernel>(kernel: &K, pin: Pin, file: &K::File, format: Format, extent: Extent) -> Result<(), Failure> {
     let most = memory::available_bytes(kernel).unwrap_or(u64::MAX);
-    Ok(with_source(kernel, file, format, extent, &mut |source| Ok(decode::pinned::Pinned::new(source, pin).check(most)?))?)
+    Ok(with_source(kernel, file, format, extent, &mut |source| {
+        Ok(decode::pinned::Pinned::new(source, pin).check(most)?)
+    })?)
 }
 
 /// Loads by a path on which the image is read or decoded here.
@@ -750,14 +722,11 @@ fn decoded<K: Kernel>(
         return Err(Failure::Kernel(Errno::ENOEXEC));
     }
     let mut open = |take: Taker<'_>| match request.sha256 {
-        #[cfg(feature = "pin")]
         Some(pin) => with_source(kernel, file, format, extent, &mut |source| with_pin(source, pin, take)),
         _ => with_source(kernel, file, format, extent, take),
     };
     match path {
-        LoadPath::Stream if cfg!(feature = "stream") => {
-            Ok(kernel.stream_module(len_bytes, request.params, request.caller, &mut open)?)
-        }
+        LoadPath::Stream => Ok(kernel.stream_module(len_bytes, request.params, request.caller, &mut open)?),
         _ => buffer(kernel, request, len_bytes, &mut open),
     }
 }
@@ -829,7 +798,6 @@ fn allocate_for<K: Kernel>(kernel: &K, extent: Extent) -> Result<K::Region, Stre
 }
 
 /// Has `take` take the image of `source` as long as that may be the one with this digest.
-#[cfg(feature = "pin")]
 #[inline(never)]
 fn with_pin(source: &mut dyn decode::Source, pin: Pin, take: Taker) -> Result<(), StreamError> {
     take(&mut decode::pinned::Pinned::new(source, pin))
@@ -859,7 +827,7 @@ mod tests {
     use crate::kernel::fake::Fake;
     use std::io::Write;
 
-    #[cfg(all(feature = "gzip", feature = "stream", feature = "xz"))]
+    #[cfg(all(feature = "gzip", feature = "xz"))]
     const PLAIN: Facts = Facts {
         format: Format::Plain,
         wanted: None,
@@ -867,12 +835,11 @@ mod tests {
         kernel_decodes: None,
         window_bytes: None,
         memory: None,
-        #[cfg(feature = "pin")]
         is_pinned: false,
     };
 
     #[test]
-    #[cfg(all(feature = "gzip", feature = "stream", feature = "xz"))]
+    #[cfg(all(feature = "gzip", feature = "xz"))]
     fn the_choice_case_by_case() {
         use Format::*;
         use LoadPath::*;
@@ -887,7 +854,6 @@ mod tests {
                 dictionary: 0,
                 available: Some(available),
                 budget,
-                #[cfg(feature = "pin")]
                 is_pinned: false,
             })
         };
@@ -909,7 +875,6 @@ mod tests {
                 dictionary: MIB,
                 available: Some(available),
                 budget,
-                #[cfg(feature = "pin")]
                 is_pinned: false,
             }),
             ..gz_streams
@@ -1057,7 +1022,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "gzip", feature = "stream"))]
+    #[cfg(feature = "gzip")]
     fn a_compressed_file_with_a_plain_name_is_known_by_its_magic() {
         let fake = Fake::default().with_file("/m.ko", &gzip(b"\x7fELF image")).answering(&[Err(Errno::ENOEXEC)]);
         assert_eq!(calls(&fake, c"/m.ko").0, Ok(LoadPath::Stream));
@@ -1079,8 +1044,7 @@ mod tests {
         ]
     }
 
-    const DECODED: &[LoadPath] =
-        if cfg!(feature = "stream") { &[LoadPath::Stream, LoadPath::Buffer] } else { &[LoadPath::Buffer] };
+    const DECODED: &[LoadPath] = &[LoadPath::Stream, LoadPath::Buffer];
 
     fn decoding(file: &CStr, path: LoadPath) -> Request<'_> {
         Request { path: Some(path), ..request(file) }
@@ -1159,13 +1123,11 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "pin")]
     fn hex(image: &[u8]) -> String {
         pin::digest(image).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What becomes of a pinned file on each path that there is for it, with its calls, and the images that came through.
-    #[cfg(feature = "pin")]
     fn pinned(file: &CStr, bytes: &[u8], hex: &str) -> Vec<(Option<LoadPath>, Result<LoadPath, Failure>, Fake)> {
         let sha256 = Some(Pin::parse(hex).unwrap());
         let format = name::strip_ko(file.to_str().unwrap()).unwrap().1;
@@ -1184,18 +1146,15 @@ mod tests {
         paths.into_iter().map(load).collect()
     }
 
-    #[cfg(feature = "pin")]
     fn loads(fake: &Fake) -> usize {
         let is_finit = |call: &&String| call.starts_with("finit ");
         fake.calls.borrow().iter().filter(is_finit).count() + fake.images.borrow().len()
     }
 
     /// Around the ends of the window's pieces, and of what is read at a time.
-    #[cfg(feature = "pin")]
     const LENGTHS: [usize; 12] = [1, 55, 56, 63, 64, 4095, 4096, 4097, 16383, 16384, 16385, 3 * 16384 + 1];
 
     #[test]
-    #[cfg(feature = "pin")]
     fn a_module_with_the_right_digest_loads_by_a_path_that_checks_what_it_loads() {
         for len in LENGTHS {
             let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
@@ -1216,7 +1175,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "pin")]
     fn a_module_with_another_digest_does_not_load() {
         for len in LENGTHS {
             let image: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();
@@ -1271,7 +1229,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "pin")]
     fn an_empty_pinned_module_does_not_load() {
         // That of nothing.
         let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -1288,7 +1245,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "pin")]
     fn a_pinned_module_takes_the_paths_that_there_are() {
         let image = [7; 50_000];
         let digest = hex(&image);
@@ -1329,7 +1285,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "pin", feature = "stream"))]
     fn the_budget_counts_what_checking_takes() {
         let image = vec![7; 1 << 20];
         let digest = hex(&image);
@@ -1399,7 +1354,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "gzip", feature = "stream"))]
+    #[cfg(feature = "gzip")]
     fn an_error_of_the_modules_own_is_not_retried_after_streaming() {
         for errno in [Errno::ENODEV, Errno::ENOEXEC, Errno::EFAULT, Errno::ENOSYS] {
             let fake = Fake::default().with_file("/m.ko.gz", &gzip(b"\x7fELF")).answering(&[Err(errno)]);
@@ -1410,7 +1365,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "gzip", feature = "stream"))]
+    #[cfg(feature = "gzip")]
     fn the_budget_refuses_with_figures() {
         let fake = Fake::default().with_file("/m.ko.gz", &gzip(&vec![7; 1 << 20])).without_userfaultfd();
         let mut offers = Offers { budget_bytes: Some(512 << 10), ..Offers::default() };

@@ -6,7 +6,6 @@
 
 use core::fmt;
 
-#[cfg(feature = "time")]
 use crate::limits::RETRIES;
 use crate::load::LoadPath;
 use crate::pin::Pin;
@@ -26,7 +25,6 @@ pub enum Line<'a> {
     /// `@unlink`: from here on, a module's file in the initramfs is deleted once the module is loaded.
     Unlink,
     /// `@confine`: from here on, no file is loaded that is not below the root.
-    #[cfg(feature = "names")]
     Confine,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
@@ -94,13 +92,10 @@ pub struct Entry<'a> {
 /// What a module may take to be loaded. A build without the feature `time` knows of nothing, and keeps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    #[cfg(feature = "time")]
     timeout_ms: Option<u32>,
-    #[cfg(feature = "time")]
     retries: u8,
 }
 
-#[cfg(feature = "time")]
 impl Times {
     /// Up to so long each time, and after a failure up to so many times more.
     pub fn new(timeout_ms: Option<u32>, retries: u8) -> Times {
@@ -130,19 +125,6 @@ impl Times {
         let retries = text::number(value).and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=RETRIES).contains(n));
         let retries = retries.ok_or(Problem::Not(value, Expected::Retries))?;
         Ok(core::mem::replace(&mut self.retries, retries) > 0)
-    }
-}
-
-#[cfg(not(feature = "time"))]
-impl Times {
-    /// None are known.
-    pub fn timeout_ms(self) -> Option<u32> {
-        None
-    }
-
-    /// As often.
-    pub fn retries(self) -> u8 {
-        0
     }
 }
 
@@ -176,7 +158,6 @@ pub struct ParseError<'a> {
 #[allow(missing_docs)]
 pub enum Problem<'a> {
     NotUtf8,
-    #[cfg(feature = "names")]
     ByteOrderMark,
     Control(u8),
     UnknownDirective(&'a str),
@@ -200,11 +181,8 @@ pub enum Expected {
     Policy,
     Time,
     Bus,
-    #[cfg(feature = "time")]
     Limit,
-    #[cfg(feature = "time")]
     Retries,
-    #[cfg(feature = "pin")]
     Digest,
 }
 
@@ -217,11 +195,8 @@ impl Expected {
             Expected::Policy => "a policy; expected continue, stop, reboot or exec PATH",
             Expected::Time => "a time; expected a number with ms, s or m",
             Expected::Bus => "a bus; expected a name in /sys/bus or /sys/class",
-            #[cfg(feature = "time")]
             Expected::Limit => "a limit; expected a time above 0, a number with ms, s or m",
-            #[cfg(feature = "time")]
             Expected::Retries => "a number of tries; expected 1 to RETRIES, 60",
-            #[cfg(feature = "pin")]
             Expected::Digest => "a SHA-256; expected 64 hex digits",
         }
     }
@@ -231,22 +206,20 @@ impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::NotUtf8 => write!(f, "not UTF-8; expected text"),
-            #[cfg(feature = "names")]
             Problem::ByteOrderMark => f.write_str("byte order mark; expected UTF-8 that begins without one"),
             Problem::Control(b'\r') => write!(f, "carriage return; expected lines that end in a newline alone"),
             Problem::Control(byte) => write!(f, "control character 0x{byte:02x}; expected text"),
             Problem::UnknownDirective(word) => {
-                let more = if cfg!(feature = "names") { "@confine, @coldplug, @wait, " } else { "" };
                 write!(
                     f,
-                    "unknown directive {word}; expected @root, @budget, @unlink, {more}@on-error, @exec or @switch-root"
+                    "unknown directive {word}; expected @root, @budget, @unlink, @confine, @coldplug, @wait, @on-error, @exec or @switch-root"
                 )
             }
             Problem::UnknownAttribute(word) => {
-                let names = if cfg!(feature = "names") { "@if=, " } else { "" };
-                let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
-                let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
-                write!(f, "unknown attribute {word}; expected @optional, {names}{time}@size={pin} or @path=")
+                write!(
+                    f,
+                    "unknown attribute {word}; expected @optional, @if=, @timeout=, @retry=, @size=, @sha256= or @path="
+                )
             }
             Problem::LateAttribute(word) => {
                 write!(f, "{word} after a parameter; expected attributes before parameters")
@@ -267,7 +240,6 @@ impl<'a> Line<'a> {
     #[inline(never)]
     pub fn parse(line: &'a [u8]) -> Result<Self, ParseError<'a>> {
         let result = match core::str::from_utf8(line) {
-            #[cfg(feature = "names")]
             _ if begins_with_mark(line) => Err((0, Problem::ByteOrderMark)),
             Ok(text) => Self::parse_text(text),
             Err(e) => Err((e.valid_up_to(), Problem::NotUtf8)),
@@ -291,8 +263,8 @@ impl<'a> Line<'a> {
         }
         if first.as_bytes()[0] == b'@' {
             match first {
-                "@coldplug" if cfg!(feature = "names") => Self::parse_coldplug(line, words),
-                "@wait" if cfg!(feature = "names") => Self::parse_wait(line, (at, first), words),
+                "@coldplug" => Self::parse_coldplug(line, words),
+                "@wait" => Self::parse_wait(line, (at, first), words),
                 _ => Self::parse_directive(at, first, words),
             }
         } else {
@@ -318,7 +290,6 @@ impl<'a> Line<'a> {
             }),
             "@exec" => value().and_then(path).map(Line::Exec)?,
             "@unlink" => Line::Unlink,
-            #[cfg(feature = "names")]
             "@confine" => Line::Confine,
             "@switch-root" => Line::SwitchRoot,
             _ => return Err((at, Problem::UnknownDirective(first))),
@@ -394,22 +365,19 @@ impl<'a> Line<'a> {
                     let size = size_bytes(value).ok_or((at, Problem::Not(value, Expected::Size)))?;
                     entry.size_bytes.replace(size).is_some()
                 }
-                #[cfg(feature = "pin")]
                 "@sha256" => {
                     let value = needed()?;
                     let value_at = at + attribute.len() + 1;
                     let not = |digits| (value_at + digits, Problem::Not(value, Expected::Digest));
                     entry.sha256.replace(Pin::parse(value).map_err(not)?).is_some()
                 }
-                "@if" if cfg!(feature = "names") => entry.device.replace(needed()?).is_some(),
+                "@if" => entry.device.replace(needed()?).is_some(),
                 "@path" => {
                     let value = needed()?;
                     let path = LoadPath::from_name(value).ok_or((at, Problem::Not(value, Expected::LoadPath)))?;
                     entry.path.replace(path).is_some()
                 }
-                #[cfg(feature = "time")]
                 "@timeout" => entry.times.read_timeout(needed()?).map_err(|problem| (at, problem))?,
-                #[cfg(feature = "time")]
                 "@retry" => entry.times.read_retries(needed()?).map_err(|problem| (at, problem))?,
                 _ => return Err((at, Problem::UnknownAttribute(word))),
             };
@@ -425,7 +393,6 @@ impl<'a> Line<'a> {
 }
 
 /// Whether a line begins with a byte order mark: that of UTF-8, or of UTF-16 either way round.
-#[cfg(feature = "names")]
 fn begins_with_mark(line: &[u8]) -> bool {
     let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
     marks.iter().any(|mark| line.starts_with(mark))
@@ -492,7 +459,6 @@ impl fmt::Display for Line<'_> {
             Line::OnError(policy) => write!(f, "@on-error {policy}"),
             Line::Exec(path) => write!(f, "@exec {path}"),
             Line::Unlink => f.write_str("@unlink"),
-            #[cfg(feature = "names")]
             Line::Confine => f.write_str("@confine"),
             Line::SwitchRoot => f.write_str("@switch-root"),
             Line::Coldplug("") => f.write_str("@coldplug"),
@@ -634,14 +600,9 @@ mod tests {
             ("ext4 @retry=61", 6, "61 is not a number of tries"),
             ("ext4 @retry=1 @retry=1", 15, "@retry a second time"),
             ("ext4 @timeout=1s @timeout=1s", 18, "@timeout a second time"),
-            #[cfg(feature = "pin")]
             ("ext4 @sha256=", 6, "@sha256 has no value"),
-            #[cfg(feature = "pin")]
             ("ext4 @sha256", 6, "@sha256 has no value"),
-            #[cfg(feature = "pin")]
             ("ä @sha256=0123", 15, "0123 is not a SHA-256; expected 64 hex digits"),
-            #[cfg(not(feature = "pin"))]
-            ("ext4 @sha256=0123", 6, "unknown attribute @sha256=0123; expected "),
             ("@coldplug pci a/b", 15, "a/b is not a bus"),
             ("@wait @timeout=5s", 1, "@wait has no value"),
             ("@wait /a @timeout=5", 10, "5 is not a time"),
@@ -665,7 +626,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "pin")]
     fn a_digest_has_64_hex_digits() {
         let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_string();
         let line = format!("ext4 @sha256={digits} a=1");
@@ -727,7 +687,6 @@ mod tests {
         fn what_is_emitted_is_read_back((kind, word, optional, size, path, params) in line_parts()) {
             let params = params.join(" ");
             let absolute = format!("/{word}");
-            #[cfg(feature = "pin")]
             let digits = format!("{:064x}", size.unwrap_or(7));
             let line = match kind {
                 0 => Line::Root(&absolute),
@@ -745,10 +704,7 @@ mod tests {
                     optional,
                     path: path.map(|i| LoadPath::ALL[i % LoadPath::ALL.len()]),
                     size_bytes: size,
-                    #[cfg(feature = "pin")]
                     sha256: optional.then(|| Pin::parse(&digits).unwrap()),
-                    #[cfg(not(feature = "pin"))]
-                    sha256: None,
                     device: optional.then_some("pci:v*"),
                     times: Times::new(size.map(|size| (size as u32).max(1)), path.map_or(0, |i| i as u8 % (RETRIES + 1))),
                     params: &params,

@@ -1,21 +1,12 @@
 //! What an image is held to: the SHA-256 of its bytes, uncompressed.
-//!
-//! A build without the feature `pin` has these types, but no value of them: whatever holds one takes no memory and no code there.
 
 use core::fmt;
 
-#[cfg(feature = "pin")]
 use sha2::{Digest, Sha256};
 
 /// A digest as the manifest has it: hex digits, twice as many as it has bytes.
-#[cfg(feature = "pin")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin<'a>(&'a str);
-
-/// Without the feature nothing is pinned.
-#[cfg(not(feature = "pin"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pin<'a>(core::convert::Infallible, core::marker::PhantomData<&'a str>);
 
 /// How two digests differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +18,6 @@ pub struct Mismatch {
 }
 
 /// Bytes of a digest.
-#[cfg(feature = "pin")]
 const BYTES: usize = 32;
 
 /// As much of two digests as is shown, and kept.
@@ -36,7 +26,6 @@ const PART_BYTES: usize = 8;
 /// Memory that checking takes besides what it checks: its code, and the state. Measured by the guest tests, as `PROGRAM_BYTES` is.
 pub const CHECK_BYTES: u64 = 20 << 10;
 
-#[cfg(feature = "pin")]
 impl<'a> Pin<'a> {
     /// Reads a digest; otherwise the offset of the character that should have been another, or of the text's end.
     #[inline(never)]
@@ -64,7 +53,6 @@ impl<'a> Pin<'a> {
 }
 
 /// The value of a hex digit.
-#[cfg(feature = "pin")]
 fn value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -76,10 +64,7 @@ fn value(digit: u8) -> Option<u8> {
 /// As it is written in a manifest.
 impl fmt::Display for Pin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[cfg(feature = "pin")]
-        return f.write_str(self.0);
-        #[cfg(not(feature = "pin"))]
-        match (f, self.0) {}
+        f.write_str(self.0)
     }
 }
 
@@ -93,7 +78,6 @@ impl fmt::Display for Mismatch {
 }
 
 /// The SHA-256 of `image`, for those who write manifests.
-#[cfg(feature = "pin")]
 pub fn digest(image: &[u8]) -> [u8; 32] {
     Sha256::digest(image).into()
 }

@@ -44,11 +44,9 @@ impl fmt::Display for Size {
 }
 
 /// Milliseconds as people write them: `250 ms`, `5 s`.
-#[cfg(feature = "time")]
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub u32);
 
-#[cfg(feature = "time")]
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

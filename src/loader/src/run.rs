@@ -21,7 +21,6 @@ use crate::resolve::plan::Module;
 use crate::resolve::{self, ResolveError, Root, Tree};
 
 mod names;
-#[cfg(feature = "time")]
 mod time;
 
 /// [`OnError`] that outlives its line.
@@ -131,7 +130,6 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         tried: heapless::Vec::new(),
         unlinks: false,
         klog: KernelLog::default(),
-        #[cfg(feature = "time")]
         has_left: false,
         outcome: Outcome::default(),
     };
@@ -207,7 +205,6 @@ struct Run<'r, 'o, K: Kernel, L> {
     /// For failures.
     klog: KernelLog<K>,
     /// Whether the kernel is still busy with a module that was left behind.
-    #[cfg(feature = "time")]
     has_left: bool,
     outcome: Outcome,
 }
@@ -273,7 +270,6 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Line::Entry(entry) => return self.entry(at, &entry),
             Line::Coldplug(buses) if cfg!(feature = "names") => return self.coldplug(at, buses),
             Line::Wait(wait) if cfg!(feature = "names") => return self.wait(at, &wait),
-            #[cfg(feature = "names")]
             Line::Confine => return self.is_confined = true,
             // The parser makes none.
             Line::Coldplug(_) | Line::Wait(_) => return,
@@ -408,7 +404,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Loads a file from where it may be.
     fn load_opened(&mut self, request: &Request) -> Result<Loaded, Failure> {
-        if cfg!(feature = "names") && self.is_confined {
+        if self.is_confined {
             return self.load_beneath(request);
         }
         load::load(self.kernel, &mut self.offers, request)
@@ -439,15 +435,13 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             flags: 0,
             measure: self.log.wants(Level::Info),
             caller: match step.times.timeout_ms() {
-                #[cfg(feature = "time")]
                 Some(ms) => Caller::Within(ms),
                 _ if self.in_child => Caller::Child,
                 _ => Caller::Itself,
             },
         };
         if self.options.dry_run {
-            if cfg!(feature = "names")
-                && self.is_confined
+            if self.is_confined
                 && let Err(errno) = self.open_beneath(request.file)
             {
                 self.tell_failure(step, name, &request, 0, Failure::Open(errno), 1);
@@ -460,26 +454,22 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             self.tell(Level::Debug, name, &"already loaded");
             return Done::Yes;
         }
-        #[cfg(feature = "time")]
         if self.has_left && self.is_left(step, name, &request) {
             return Done::Failed;
         }
         let start_us = if request.measure { self.kernel.now_us() } else { 0 };
         let result = self.load_opened(&request);
-        #[cfg(feature = "time")]
         let (result, tries) = match result {
             Err(failure) if step.times != Times::default() => self.again(step, name, &request, start_us, failure),
             result => (result, 1),
         };
-        #[cfg(not(feature = "time"))]
-        let tries = 1;
         match result {
             Ok(loaded) => {
                 self.outcome.loaded += 1;
                 if request.measure {
                     let us = self.kernel.now_us() - start_us;
                     let (size, path) = (Size(loaded.file_bytes), loaded.path);
-                    if cfg!(feature = "time") && tries > 1 {
+                    if tries > 1 {
                         let what = format_args!("{name}: loaded by {path}, {size}, {us} us, {tries} tries");
                         self.log.line(Level::Info, what);
                     } else {
@@ -514,7 +504,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 if !(cfg!(feature = "names") && is_absent) || self.log.wants(Level::Debug) {
                     self.tell_failure(step, name, &request, start_us, failure, tries);
                 }
-                if cfg!(feature = "time") && failure.is_left() {
+                if failure.is_left() {
                     // The call that goes on may read them.
                     core::mem::forget(region);
                 }
@@ -587,7 +577,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let exporters: &Exporters = if EXPLAINS { &exporters } else { &explain::no_exporters };
         let case = Case { file: request.file, failure, since_us, budget_bytes, exporters, log: klog };
         explain::explain(kernel, &case, &mut |cause| {
-            if cfg!(feature = "time") && tries > 1 {
+            if tries > 1 {
                 log.line(Level::Error, format_args!("{name}: {cause}, {tries} tries, {file}{optional}"));
             } else {
                 log.line(Level::Error, format_args!("{name}: {cause}, {file}{optional}"));
@@ -645,7 +635,6 @@ pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    #[cfg(feature = "time")]
     use crate::kernel::CallError;
     use crate::kernel::fake::Fake;
     use std::cell::RefCell;
@@ -729,9 +718,7 @@ pub(crate) mod tests {
     fn a_bad_line_is_told_and_the_policy_applies() {
         let (outcome, lines) = run_on(&tree("@root /t\n\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (1, 0, 1, false));
-        let time = if cfg!(feature = "time") { "@timeout=, @retry=, " } else { "" };
-        let pin = if cfg!(feature = "pin") { ", @sha256=" } else { "" };
-        let expected = format!("@optional, @if=, {time}@size={pin} or @path=");
+        let expected = "@optional, @if=, @timeout=, @retry=, @size=, @sha256= or @path=";
         assert_eq!(lines[0], format!("Error /m:3:3: unknown attribute @optionl; expected {expected}"));
         let (outcome, _) = run_on(&tree("@root /t\n@on-error stop\nb @optionl\nb\n"), false);
         assert_eq!(counts(&outcome), (0, 0, 1, true));
@@ -766,7 +753,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "names", feature = "pin"))]
+    #[cfg(feature = "names")]
     fn a_digest_is_of_what_the_entry_names_and_the_rest_goes_on() {
         let (good, bad) = (crate::pin::digest(b"\x7fELF a"), "0".repeat(64));
         let good: String = good.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -832,7 +819,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(feature = "time")]
     fn a_load_has_its_time() {
         const LEFT: CallError = CallError::TimedOut { timeout_ms: 5000, is_left: true };
         const TOLD: &str = "Error a: ETIMEDOUT: its init has not returned within 5 s; left behind, as nothing ends it: until a restart \
@@ -866,7 +852,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(feature = "time")]
     fn what_may_pass_is_tried_again_as_often_as_is_said() {
         let loads = |fake: &Fake| fake.calls.take().iter().filter(|call| call.starts_with("finit")).count();
         let on = |attributes: &str, answers: &[Result<(), Errno>]| {

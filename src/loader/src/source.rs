@@ -3,7 +3,6 @@
 use core::fmt;
 
 use crate::errno::Errno;
-#[cfg(feature = "pin")]
 use crate::pin::Mismatch;
 
 /// An image handed out in pieces, from its start.
@@ -59,7 +58,6 @@ pub enum DecodeError {
     /// It uses what this decoder does not know; the text says what.
     Unsupported(&'static str),
     /// The image is whole, but not the one that the manifest means.
-    #[cfg(feature = "pin")]
     Mismatch(Mismatch),
 }
 
@@ -73,7 +71,6 @@ impl fmt::Display for DecodeError {
             DecodeError::Checksum => DecodeError::Corrupt("its checksum does not match").fmt(f),
             DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
             DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),
-            #[cfg(feature = "pin")]
             DecodeError::Mismatch(mismatch) => mismatch.fmt(f),
         }
     }

@@ -6,7 +6,6 @@ pub use crate::source::{DecodeError, Source, count};
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
-#[cfg(feature = "pin")]
 pub mod pinned;
 #[cfg(feature = "xz")]
 pub mod xz;

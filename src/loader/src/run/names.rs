@@ -12,7 +12,6 @@ use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
 use crate::load::{self, Failure, Loaded, Request};
 use crate::manifest::{Entry, Times, Wait};
 use crate::name::{self, Name};
-#[cfg(feature = "time")]
 use crate::report::Time;
 use crate::report::{Level, Log, shown};
 use crate::resolve::config::{Config, ConfigError, Writer};
@@ -326,7 +325,6 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             Ok(status) if status & 0x7f == 0 => line(format_args!("exit code {} of its command", status >> 8 & 0xff)),
             Ok(status) => line(format_args!("signal {} ended its command", status & 0x7f)),
             Err(Errno::ENOENT) => line(format_args!("ENOENT: there is no {} for its command", shown(SHELL))),
-            #[cfg(feature = "time")]
             Err(Errno::ETIMEDOUT) if timeout_ms.is_some() => {
                 let time = Time(timeout_ms.unwrap_or_default());
                 line(format_args!("ETIMEDOUT: its command has not ended within {time}, and was killed"));
@@ -590,7 +588,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "time")]
     fn time_is_for_what_is_asked_for_and_for_its_command() {
         let fake = tree("c @timeout=5s @optional\nb @timeout=5s @retry=1\n", "install c /sbin/x\n");
         let (outcome, lines, calls) = run_on(&fake.answering(&[Err(Errno::ETIMEDOUT), Err(Errno::EBUSY)]), "");

@@ -8,7 +8,6 @@ use linux_raw_sys::general as nr;
 use super::{Fd, arch, call, call_restarting};
 use crate::errno::Errno;
 use crate::kernel::{CallError, Caller};
-#[cfg(feature = "time")]
 use crate::limits::KILL_WAIT_MS;
 
 /// A system call that a child process makes: its number, its arguments, and when it has returned, its result.
@@ -60,7 +59,6 @@ impl<'c> Child<'c> {
     }
 }
 
-#[cfg(feature = "time")]
 impl Child<'_> {
     /// Kills it, as its time is over; whether it ended by that. If not it is left behind: it is in a call of the kernel that no
     /// signal ends. Once that returns it is a zombie of this process, or of who has this process's number then.
@@ -124,22 +122,17 @@ fn wait(pid: usize) -> Result<i32, Errno> {
 /// Runs a program in a child process and waits for its end: the status of wait4(2). `argv` and `envp` are arrays of C strings
 /// that end in a null pointer.
 pub(super) fn spawn(path: usize, argv: usize, envp: usize, timeout_ms: Option<u32>) -> Result<i32, Errno> {
-    #[cfg_attr(not(feature = "time"), allow(unused_mut))]
     let mut request = ChildCall::new(nr::__NR_execve, [path, argv, envp]);
     // By itself, since nobody else may once it runs the program. Without a limit it keeps ours, to be in the terminal's.
-    #[cfg(feature = "time")]
     if timeout_ms.is_some() {
         request.before = nr::__NR_setpgid as usize;
     }
-    #[cfg(feature = "time")]
     let ignored = super::ignore(nr::SIGPIPE, false);
     let child = Child::start(&request).map(ManuallyDrop::new);
     // Programs count on its default.
-    #[cfg(feature = "time")]
     super::ignore(nr::SIGPIPE, ignored);
     let child = child?;
     let status = match timeout_ms {
-        #[cfg(feature = "time")]
         Some(ms) => child.wait_within(ms)?,
         _ => wait(child.pid)?,
     };
@@ -151,9 +144,8 @@ pub(super) fn spawn(path: usize, argv: usize, envp: usize, timeout_ms: Option<u3
 /// child, and does not panic because there is nothing to kill but PID 1.
 pub(super) fn load(number: u32, args: [usize; 3], caller: Caller) -> Result<(), CallError> {
     match caller {
-        #[cfg(feature = "time")]
         Caller::Within(ms) => load_within(number, args, ms),
-        Caller::Child if cfg!(feature = "stream") => call_in_child(number, args).map_err(CallError::Kernel),
+        Caller::Child => call_in_child(number, args).map_err(CallError::Kernel),
         _ => call(number, args).map(drop).map_err(CallError::Kernel),
     }
 }
@@ -164,7 +156,6 @@ fn call_in_child(number: u32, args: [usize; 3]) -> Result<(), Errno> {
     request.result()
 }
 
-#[cfg(feature = "time")]
 #[inline(never)]
 fn load_within(number: u32, args: [usize; 3], timeout_ms: u32) -> Result<(), CallError> {
     let request = ChildCall::new(number, args);
@@ -184,7 +175,6 @@ fn load_within(number: u32, args: [usize; 3], timeout_ms: u32) -> Result<(), Cal
 }
 
 /// Whether the child that alone holds the other end of this pipe ends within this time.
-#[cfg(feature = "time")]
 fn ends_within(ended: &Fd, timeout_ms: u32) -> bool {
     super::poll([ended], Some(timeout_ms)) == Ok([true])
 }
@@ -204,11 +194,9 @@ mod tests {
     use crate::limits::SPAWN_STRINGS;
     use crate::sys::Linux;
     use core::ffi::CStr;
-    #[cfg(feature = "time")]
     use {super::*, std::io::Read, std::io::Write, std::os::fd::AsRawFd};
 
     #[test]
-    #[cfg(feature = "time")]
     fn a_program_and_what_it_starts_end_with_its_time() {
         let run = |command: &CStr, ms| Linux.spawn(&[c"/bin/sh", c"-c", command], &[c"PATH=/bin:/usr/bin"], Some(ms));
         assert_eq!(run(c"exit 3", 10_000), Ok(3 << 8));
@@ -225,7 +213,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "time")]
     fn a_call_ends_with_its_time() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let mut buf = [0u8; 4];

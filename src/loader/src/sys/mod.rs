@@ -352,7 +352,6 @@ pub fn is_memory(magic: u32) -> bool {
 }
 
 /// rt_sigaction(2): a signal does what it does by default, or is ignored; whether it was ignored before.
-#[cfg(feature = "time")]
 pub(crate) fn ignore(signal: u32, is_ignored: bool) -> bool {
     // struct sigaction of the kernel begins with the handler, SIG_DFL 0 or SIG_IGN 1; the rest is flags and a set, of which none are.
     let (new, mut old) = ([usize::from(is_ignored), 0, 0, 0, 0], [0usize; 5]);
@@ -361,12 +360,10 @@ pub(crate) fn ignore(signal: u32, is_ignored: bool) -> bool {
 }
 
 /// The number of signals; a set of them has a bit for each.
-#[cfg(feature = "time")]
 const SIGNALS: usize = 64;
 
 /// Has each signal do what it does by default, and lets each through (rt_sigprocmask(2)): who starts a program may have left both in
 /// another state, and it would be handed on.
-#[cfg(feature = "time")]
 pub fn default_signals() {
     for signal in 1..=SIGNALS as u32 {
         ignore(signal, false);
@@ -377,7 +374,6 @@ pub fn default_signals() {
 }
 
 /// Has a write to a pipe that nobody reads fail, and not end this program.
-#[cfg(feature = "time")]
 pub fn ignore_sigpipe() {
     ignore(nr::SIGPIPE, true);
     // If this were ignored, what became of a child could not be asked.
@@ -549,13 +545,10 @@ impl Kernel for Linux {
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
-        if cfg!(feature = "stream") { stream::window_bytes() } else { None }
+        stream::window_bytes()
     }
 
     fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
-        if !cfg!(feature = "stream") {
-            return Err(StreamError::Memory(Errno::ENOSYS));
-        }
         stream::stream(len_bytes, caller, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
     }
 
@@ -616,7 +609,7 @@ impl Kernel for Linux {
         /// Not all that is waited for is told of: what a program or a thread of the kernel makes.
         const LOOK_MS: u32 = 20;
         const LOOK_ALL_THE_SAME_MS: u32 = 250;
-        while cfg!(feature = "time") && reap() {}
+        while reap() {}
         let Some(uevents) = uevents else { return sleep_ms(timeout_ms.min(LOOK_MS)) };
         if poll([uevents], Some(timeout_ms.min(LOOK_ALL_THE_SAME_MS))).is_ok() {
             // What they say does not matter: all is looked at again. That some were lost is told as an error, once.

@@ -10,10 +10,10 @@ use linux_raw_sys::ioctl;
 
 use super::child::{Child, ChildCall, pipe};
 use super::{Fd, Region, arch, call, mmap, read};
-use crate::source::{DecodeError, Source};
 use crate::errno::Errno;
 use crate::kernel::{CallError, Caller, Opener, StreamError};
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
+use crate::source::{DecodeError, Source};
 
 /// User memory that [`stream`] takes besides its source; `None` where the kernel cannot do it.
 pub(super) fn window_bytes() -> Option<usize> {
@@ -27,20 +27,16 @@ pub(super) fn window_bytes() -> Option<usize> {
 pub(super) fn stream(
     len: usize, caller: Caller, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
 ) -> Result<(), StreamError> {
-    #[cfg(not(feature = "time"))]
-    let _ = caller;
     let mut window = Window::new(len).map_err(StreamError::Memory)?;
     let (ended, alive) = pipe().map_err(StreamError::Memory)?;
     let (number, args) = reader(window.at);
     let request = ChildCall::new(number, args);
     let child = Child::start(&request).map_err(StreamError::Memory)?;
-    #[cfg(feature = "time")]
     window.limit(caller);
     // From here on the child alone holds the pipe open: it reads as ended when the child is.
     drop(alive);
     // The last piece waits until what made it has given back its memory: linking the module takes more than copying it.
     let served = open(&mut |source| window.serve(&ended, source)).and_then(|()| window.end(&ended));
-    #[cfg(feature = "time")]
     if let Err(StreamError::Call(CallError::TimedOut { timeout_ms, .. })) = served {
         if !child.kill(&ended) {
             // It may still be copying, and where the window is there shall be nothing else.
@@ -48,13 +44,19 @@ pub(super) fn stream(
             return Err(StreamError::Call(CallError::TimedOut { timeout_ms, is_left: true }));
         }
         // It may have come back at the last moment.
-        return if request.was_killed() { served } else { request.result().map_err(|errno| StreamError::Call(CallError::Kernel(errno))) };
+        return if request.was_killed() {
+            served
+        } else {
+            request.result().map_err(|errno| StreamError::Call(CallError::Kernel(errno)))
+        };
     }
     // If serving broke off, the child's copy ends now, for there is nothing left to copy.
     drop(window);
     drop(child);
     served?;
-    request.result().map_err(|errno| if request.was_killed() { StreamError::Memory(errno) } else { StreamError::Call(CallError::Kernel(errno)) })
+    request.result().map_err(|errno| {
+        if request.was_killed() { StreamError::Memory(errno) } else { StreamError::Call(CallError::Kernel(errno)) }
+    })
 }
 
 /// The region that the child reads.
@@ -72,7 +74,6 @@ struct Window {
     /// Whether the last piece has been made.
     is_whole: bool,
     /// The child's time in ms, and the end of it in µs of the monotonic clock.
-    #[cfg(feature = "time")]
     limit: Option<(u32, u64)>,
 }
 
@@ -91,17 +92,8 @@ impl Window {
         let uffd = userfaultfd()?;
         let piece = anonymous(piece_len)?;
         let region = anonymous(mapped_len)?;
-        let window = Window {
-            uffd,
-            at: region.at as usize,
-            len,
-            mapped_len,
-            filled: 0,
-            piece,
-            is_whole: false,
-            #[cfg(feature = "time")]
-            limit: None,
-        };
+        let window =
+            Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false, limit: None };
         // The window's own drop unmaps it.
         core::mem::forget(region);
         let mut register =
@@ -137,13 +129,11 @@ impl Window {
     }
 
     /// From here on the child has so long.
-    #[cfg(feature = "time")]
     fn limit(&mut self, caller: Caller) {
         self.limit = caller.timeout_ms().map(|ms| (ms, super::monotonic_us() + u64::from(ms) * 1000));
     }
 
     /// What is left of the child's time in ms.
-    #[cfg(feature = "time")]
     fn left_ms(&self) -> Result<Option<u32>, StreamError> {
         let Some((timeout_ms, until_us)) = self.limit else { return Ok(None) };
         match until_us.saturating_sub(super::monotonic_us()).div_ceil(1000) {
@@ -152,15 +142,11 @@ impl Window {
         }
     }
 
-    #[cfg(not(feature = "time"))]
-    fn left_ms(&self) -> Result<Option<u32>, StreamError> {
-        Ok(None)
-    }
-
     /// Offset in the region of what the child waits for; `None` once it has ended.
     fn wait(&self, ended: &Fd) -> Result<Option<usize>, StreamError> {
         loop {
-            let [faulted, has_ended] = super::poll([&self.uffd, ended], self.left_ms()?).map_err(StreamError::Memory)?;
+            let [faulted, has_ended] =
+                super::poll([&self.uffd, ended], self.left_ms()?).map_err(StreamError::Memory)?;
             if !faulted && has_ended {
                 return Ok(None);
             }
@@ -355,7 +341,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "time")]
     fn a_call_has_its_time() {
         if offered() {
             // Nobody reads from this pipe, so that the call waits in the middle of the image; or it never looks at that.
