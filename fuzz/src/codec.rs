@@ -4,10 +4,11 @@ use std::io::Read;
 
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
-use modest_loader::decode::DecodeError;
 use modest_loader::errno::Errno;
-use modest_loader::image::Format;
-use modest_loader::load::{self, Failure, LoadPath, Offers, Refusal, Request};
+use modest_loader::format::Format;
+use modest_loader::load::{self, Abilities, Failure, Refusal, Request};
+use modest_loader::load_path::LoadPath;
+use modest_loader::source::DecodeError;
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 use crate::Input;
@@ -64,7 +65,7 @@ fn codec(data: &[u8]) {
         kernel.lacks_finit = true;
         let kernel = kernel.with_file(path.to_str().unwrap(), &file).with_file("/proc/meminfo", meminfo.as_bytes());
         let request = Request { file: path, params: c"", path: by, size_bytes, measure: true, ..Request::default() };
-        let result = load::load(&kernel, &mut Offers::default(), &request);
+        let result = load::load(&kernel, &mut Abilities::default(), &request);
         let images = kernel.images.take();
         match (&result, &image) {
             (Ok(loaded), Ok(image)) => {

@@ -1,14 +1,15 @@
 //! What the headers of files and devices say: ELF files, superblocks, partition tables.
 
-use modest_loader::decode::{DecodeError, Plain};
+use modest_loader::decode::{self, Plain};
 use modest_loader::elf::{Bytes, Decoded, Elf, Fault, FileBytes, Machine, NAME_BYTES, THIS_MACHINE};
 use modest_loader::errno::Errno;
 use modest_loader::explain::{self, Case};
-use modest_loader::image::{self, Format};
+use modest_loader::format::Format;
 use modest_loader::kernel::Kernel;
 use modest_loader::klog::KernelLog;
 use modest_loader::load::Failure;
-use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
+use modest_loader::root_device::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
+use modest_loader::source::DecodeError;
 
 use crate::kernel::Memory;
 use crate::{Input, utf8};
@@ -28,7 +29,7 @@ pub fn preflight(data: &[u8]) {
     let (by_file, decoded) =
         (said(FileBytes { kernel: &kernel, file: &opened }, None), said(Decoded::new(&mut plain), None));
     if kernel.fails_from.is_none_or(|from| from > file.len() as u64) {
-        assert_eq!(image::format_of(&kernel, &opened), Ok(Format::of(file)));
+        assert_eq!(decode::format_of(&kernel, &opened), Ok(Format::of(file)));
         assert_eq!(by_file, told);
         assert_eq!(decoded, told);
     }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 use modest_loader::errno::Errno;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::kernel::{CallError, Caller, FileKind, Kernel, Opener, Pages, Stat, StreamError};
 use modest_loader::name;
 use modest_loader::source::DecodeError;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use modest_loader::devices as sysfs;
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{ALIAS_MATCHES, CONFIG_BYTES, PLAN_VISITED};
 use modest_loader::name::{self, Name};
 use modest_loader::resolve::Plan;
 use modest_loader::resolve::config::{Config, ConfigError, Writer};
-use modest_loader::resolve::index::{self as binary, Index, matches_pattern, normalize_alias};
+use modest_loader::resolve::devices as sysfs;
+use modest_loader::resolve::index::{self as binary, Index};
+use modest_loader::resolve::pattern::{matches_pattern, normalize_alias};
 use modest_loader::resolve::plan::{Action, Blacklists, Indexes, PlanError, Step, plan};
 use modest_loader::resolve::table::Table;
 

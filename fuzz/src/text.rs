@@ -2,8 +2,8 @@
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::kernel::Kernel;
+use modest_loader::kernel::lines::{LineError, Lines};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
-use modest_loader::lines::{LineError, Lines};
 use modest_loader::manifest::{Line, quote_param, size_bytes, time_ms};
 use modest_loader::name::{self, Name};
 use modest_loader::resolve::config::{Config, Writer};

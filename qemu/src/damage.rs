@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use modest_loader::elf::Machine;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 
 use mkmodest::codec::encode;
 
@@ -547,10 +547,10 @@ mod tests {
     use super::*;
     use crate::Scenario;
     use mkmodest::board::Arch;
-    use modest_loader::decode::DecodeError;
     use modest_loader::elf::{Bytes, Elf, Fault, NAME_BYTES};
     use modest_loader::kernel::Kernel as _;
     use modest_loader::load::with_image;
+    use modest_loader::source::DecodeError;
     use modest_loader::sys::Linux;
     use std::collections::BTreeMap;
     use std::ffi::CString;
@@ -659,7 +659,7 @@ mod tests {
                 let file = Linux.open(&name).unwrap();
                 let mut answer = None;
                 let looked =
-                    with_image(&Linux, None, &file, &mut |bytes| answer = Some(ask(bytes, Some(arch.machine()))));
+                    with_image(&Linux, None, file, &mut |bytes| answer = Some(ask(bytes, Some(arch.machine()))));
                 let context = format!("{:?}, {}: {looked:?}, {answer:?}", mutant.damage, mutant.what);
                 match mutant.image() {
                     // Compressed or not, it is the same file.

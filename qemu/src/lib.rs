@@ -14,7 +14,7 @@ use mkmodest::guest::{self, Guest};
 use mkmodest::image::{self, Extra, Image, Options};
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::{codec, disk};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 
 /// The project's folder.
 pub fn project() -> PathBuf {

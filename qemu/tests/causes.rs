@@ -12,7 +12,7 @@ use elf::endian::AnyEndian;
 use mkmodest::codec;
 use mkmodest::image::Extra;
 use mkmodest::kernel::cache;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::limits::KLOG_SLACK_US;
 use modest_qemu::{Scenario, gzip, project, unsigned};
 

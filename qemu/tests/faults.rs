@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mkmodest::codec::encode;
 use mkmodest::depmod::binary_index;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::modest;
 
 const HOST: &str = "x86_64-unknown-linux-musl";

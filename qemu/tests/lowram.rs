@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use mkmodest::codec;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::{BIG_IS_WHOLE, Loader, Scenario, line, module_file, sha256};
 
 /// Boots with just that module: the console until the machine ends.

@@ -11,7 +11,7 @@ use mkmodest::check::{self, Around, Kind, Member, Report};
 use mkmodest::codec::encode;
 use mkmodest::facts::Facts;
 use modest_loader::elf::{Elf, Machine};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::Scenario;
 use modest_qemu::damage::{Damage, Mutant, mutants, refused_by_kernel};
 

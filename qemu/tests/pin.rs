@@ -2,7 +2,7 @@
 
 use mkmodest::codec;
 use mkmodest::disk::MARKER;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::{Scenario, line, module_file, sha256};
 
 const BOARD: &str = "qemu-aarch64";

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use mkmodest::codec;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::{Scenario, gzip, line, modules_in};
 
 /// At least this many modules of each tree, in each format.

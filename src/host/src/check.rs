@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use modest_loader::elf::{Fault, Machine};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::name::{self, Name};
 use modest_loader::text::Words;
 use serde::Serialize;

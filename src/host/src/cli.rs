@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 
 use crate::strip::Strip;
 use crate::{disk, image};

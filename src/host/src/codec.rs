@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use anyhow::Result;
 use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 
 /// The kernel's decoder allocates the dictionary whole, and a small machine has little.
 const XZ_DICTIONARY_BYTES: u32 = 1 << 20;

@@ -19,9 +19,8 @@ use elf::abi::SHN_UNDEF;
 use elf::endian::AnyEndian;
 use modest_loader::limits::INDEX_KEY_BYTES;
 use modest_loader::name;
-use modest_loader::resolve::index::{
-    AliasError, HAS_CHILDREN, HAS_PREFIX, HAS_VALUES, MAGIC, MAJOR, OFFSET, normalize_alias,
-};
+use modest_loader::resolve::index::{HAS_CHILDREN, HAS_PREFIX, HAS_VALUES, MAGIC, MAJOR, OFFSET};
+use modest_loader::resolve::pattern::{AliasError, normalize_alias};
 
 use crate::codec::decode;
 use crate::module::modinfo;
@@ -514,7 +513,7 @@ fn common(entries: &[Entry], at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use modest_loader::image::Format;
+    use modest_loader::format::Format;
     use modest_loader::resolve::index::Index;
     use object::write::{Object, Symbol, SymbolSection};
     use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use cpio::newc;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::manifest::Line;
 
 use crate::board::{Arch, Board, KernelSpec};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::manifest::{Entry, Line};
 use modest_loader::name;
 use modest_loader::resolve::plan::{Action, Blacklists, blocks};

@@ -22,7 +22,7 @@ use mkmodest::modprobe::Database;
 use mkmodest::module::Change;
 use mkmodest::plan::{Plan, Source};
 use mkmodest::symbols::KernelSymbols;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::name::strip_ko;
 
 /// What a shell reports of a program that SIGINT ended.

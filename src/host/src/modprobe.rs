@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use modest_loader::limits::{CMDLINE_CONFIG_BYTES, PATH_BYTES};
 use modest_loader::name::Name;
 use modest_loader::resolve::config::{Config, Writer};
-use modest_loader::resolve::index::matches_pattern;
+use modest_loader::resolve::pattern::matches_pattern;
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;

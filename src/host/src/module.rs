@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use modest_loader::elf::Machine;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::{name, pin};
 
 use crate::board::Arch;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES};
-use modest_loader::load::LoadPath;
+use modest_loader::load_path::LoadPath;
 use modest_loader::manifest::{Entry, Line, Times};
 use modest_loader::name::{self, Name};
 use modest_loader::pin::Pin;

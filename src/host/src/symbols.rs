@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use lzma_rust2::XzReader;
 use memchr::memmem;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::name;
 use modest_loader::resolve::index::Index;
 

@@ -19,7 +19,7 @@ use mkmodest::initramfs::Initramfs;
 use mkmodest::kernel::{Kernel, Tree};
 use mkmodest::map::Map;
 use mkmodest::symbols::{KernelSymbols, TreeSymbols};
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 
 fn project() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use clap::{Arg, ArgAction, CommandFactory};
 use mkmodest::cli::Cli;
-use modest_loader::load::LoadPath;
+use modest_loader::load_path::LoadPath;
 use modest_loader::manifest::Line;
 
 fn project(file: &str) -> PathBuf {

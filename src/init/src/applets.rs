@@ -5,9 +5,9 @@ use core::ffi::CStr;
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
 use modest_loader::explain::{self, Case, KernelLog};
-use modest_loader::kernel::{Caller, Kernel};
+use modest_loader::kernel::{Caller, Kernel, machine};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
-use modest_loader::load::{self, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Offers, Request};
+use modest_loader::load::{self, Abilities, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Request};
 use modest_loader::manifest::{OnError, quote_param, size_bytes};
 use modest_loader::name;
 #[cfg(feature = "explain")]
@@ -228,10 +228,20 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     }
     let params = CStr::from_bytes_until_nul(text.as_bytes()).unwrap_or_default();
     let (path, size_bytes, sha256) = (None, None, None);
-    let request = Request { file, params, path, size_bytes, sha256, flags, measure: false, caller: Caller::Itself };
-    match load::load(&Linux, &mut Offers::default(), &request) {
+    let request = Request {
+        file,
+        params,
+        path,
+        size_bytes,
+        sha256,
+        flags,
+        measure: false,
+        caller: Caller::Itself,
+        budget_bytes: None,
+    };
+    match load::load(&Linux, &mut Abilities::default(), &request) {
         Ok(_) => LOADED,
-        Err(Failure::Kernel(Errno::EEXIST)) if run::is_live(&Linux, name) => {
+        Err(Failure::Kernel(Errno::EEXIST)) if machine::is_live(&Linux, name) => {
             console.line(Level::Info, format_args!("{name}: already loaded"));
             LOADED
         }
@@ -239,7 +249,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             // What the kernel said before this program was there is not about this load.
             #[cfg(feature = "explain")]
             let since_us = match failure {
-                Failure::Kernel(_) => modest_loader::memory::started_us(&Linux).unwrap_or(0),
+                Failure::Kernel(_) => machine::started_us(&Linux).unwrap_or(0),
                 _ => 0,
             };
             #[cfg(not(feature = "explain"))]

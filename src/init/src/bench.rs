@@ -4,14 +4,14 @@ use core::ffi::CStr;
 use core::fmt::{self, Write};
 
 use modest_loader::errno::Errno;
-use modest_loader::kernel::Kernel;
+use modest_loader::kernel::lines::Lines;
+use modest_loader::kernel::{Kernel, machine};
 use modest_loader::limits::LINE_BYTES;
-use modest_loader::lines::Lines;
 use modest_loader::name::{self, Name};
 use modest_loader::report::shown;
 use modest_loader::sys::bench::{self, EXEC_STOP, SYSCALL_STOP, Waited};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
-use modest_loader::{memory, run, text};
+use modest_loader::text;
 
 use crate::applets::{FAILED, LOADED, usage};
 use crate::console::write_all;
@@ -68,7 +68,7 @@ fn traced(program: StringArray) -> Result<Peak, Errno> {
             Waited::Stopped(signal) => signal,
             ended => return Ok(Peak { ended: Ended(ended), resident_kib, own_kib }),
         };
-        if let Some((resident, own)) = memory::resident_kib(&Linux, pid) {
+        if let Some((resident, own)) = machine::resident_kib(&Linux, pid) {
             resident_kib = resident_kib.max(resident);
             own_kib = own_kib.max(own);
         }
@@ -202,7 +202,7 @@ impl<'n> Fit<'n> {
 
     /// Unloads the module: whether it was there, and live.
     fn unload(&self) -> bool {
-        let live = run::is_live(&Linux, self.module);
+        let live = machine::is_live(&Linux, self.module);
         let name = modest_loader::path_of(format_args!("{}", self.module));
         live && name.is_some_and(|name| bench::delete_module(&name).is_ok())
     }

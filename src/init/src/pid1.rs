@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use modest_loader::Path;
 use modest_loader::errno::Errno;
 use modest_loader::explain;
+use modest_loader::kernel::machine;
 use modest_loader::kernel::read_small;
 use modest_loader::limits::PATH_BYTES;
 use modest_loader::manifest::OnError;
-use modest_loader::memory;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, HandOver, Options, Policy};
 use modest_loader::sys::{self, Linux, Reboot, StringArray};
@@ -45,7 +45,7 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
     if console.wants(Level::Debug)
-        && let Some((peak, own)) = memory::own_kib(&Linux)
+        && let Some((peak, own)) = machine::own_kib(&Linux)
     {
         console.line(Level::Debug, format_args!("memory: peak {peak} KiB, of its own {own} KiB"));
     }

@@ -5,11 +5,11 @@ use core::fmt;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::Errno;
+use modest_loader::kernel::lines::Lines;
 use modest_loader::kernel::{FileKind, read_small};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES, TREE_DEPTH};
-use modest_loader::lines::Lines;
 use modest_loader::report::{Level, Log, shown};
-use modest_loader::root::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
+use modest_loader::root_device::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
 use modest_loader::{Path, path, path_of, text};
 

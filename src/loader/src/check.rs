@@ -5,13 +5,13 @@ use core::fmt::{self, Display, Write};
 
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
 use crate::explain::of_open;
-use crate::image;
+
 use crate::kallsyms;
+use crate::kernel::machine::is_live;
 use crate::kernel::{FileKind, Kernel, read_small};
 use crate::load;
 use crate::name::{self, Name};
 use crate::report::shown;
-use crate::run::is_live;
 use crate::text;
 
 /// Checks the module in `file` and writes what there is to say: lines of `key: value`, or one line of JSON. How many problems
@@ -32,10 +32,10 @@ fn check_open<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
         Ok(stat) if stat.kind != FileKind::Regular => return out.problem(&Fault::NotRegular(stat.kind)),
         _ => {}
     }
-    if let Ok(format) = image::format_of(kernel, &file) {
+    if let Ok(format) = crate::decode::format_of(kernel, &file) {
         out.pair("format", &format.name());
     }
-    let looked = load::with_image(kernel, None, &file, &mut |bytes| {
+    let looked = load::with_image(kernel, None, file, &mut |bytes| {
         let checked = Elf::open(bytes, Some(THIS_MACHINE)).and_then(|mut elf| check_elf(kernel, path, &mut elf, out));
         if let Err(fault) = checked {
             out.problem(&fault);

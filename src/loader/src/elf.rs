@@ -3,17 +3,14 @@
 //!
 //! Nothing here is needed to load a good module. It serves the explanation of a refused one, and checks before a load.
 
-#![cfg_attr(not(feature = "explain"), allow(dead_code))]
-
 use core::fmt;
 
-use crate::decode::DecodeError;
 use crate::kernel::{FileKind, Kernel};
+use crate::source::DecodeError;
 use crate::text;
-#[cfg(feature = "explain")]
 use crate::{
-    decode::Source,
     limits::{ELF_KEPT_BYTES, ELF_NAMES, INFO_BYTES, SYMBOL_BYTES},
+    source::Source,
 };
 
 /// The bytes of an image, in whatever order they are asked for.
@@ -66,7 +63,6 @@ impl<K: Kernel> Bytes for FileBytes<'_, K> {
 }
 
 /// The bytes that a decoder makes, of which the last are kept: asked for earlier ones it begins anew.
-#[cfg(feature = "explain")]
 pub struct Decoded<'s> {
     source: &'s mut dyn Source,
     kept: [u8; ELF_KEPT_BYTES],
@@ -76,7 +72,6 @@ pub struct Decoded<'s> {
     len_bytes: Option<u64>,
 }
 
-#[cfg(feature = "explain")]
 impl<'s> Decoded<'s> {
     /// Of a source at its start.
     pub fn new(source: &'s mut dyn Source) -> Self {
@@ -104,7 +99,6 @@ impl<'s> Decoded<'s> {
     }
 }
 
-#[cfg(feature = "explain")]
 impl Bytes for Decoded<'_> {
     fn len_bytes(&mut self) -> Result<u64, DecodeError> {
         loop {
@@ -177,7 +171,7 @@ impl fmt::Display for Machine {
         };
         // Of these three, the name leaves it open; and what is this very machine but for the class is another.
         let is_open = matches!(self.machine, 8 | 243 | 258)
-            || EXPLAINS && self.machine == THIS_MACHINE.machine && self.class != THIS_MACHINE.class;
+            || self.machine == THIS_MACHINE.machine && self.class != THIS_MACHINE.class;
         let bits = match self.class {
             1 if is_open => " (32 bits)",
             2 if is_open => " (64 bits)",
@@ -232,7 +226,6 @@ impl fmt::Display for Fault {
                 write!(f, "the file is truncated: it has {has_bytes} bytes, and its headers speak of {needs_bytes}")
             }
             Fault::Stripped => f.write_str("the module is stripped: it has no symbol table, so it cannot be linked"),
-            Fault::Header(_) | Fault::Section(..) | Fault::Lacks(_) | Fault::Content(_) if !EXPLAINS => Ok(()),
             Fault::Header(what) => write!(f, "its ELF header is damaged: {what}"),
             Fault::Section(number, what) => write!(f, "its section header {} is damaged: {what}", usize::from(*number)),
             Fault::Lacks(section) => {
@@ -249,9 +242,6 @@ impl From<DecodeError> for Fault {
     }
 }
 
-/// Whether more is looked at than what the smallest builds have room for.
-const EXPLAINS: bool = cfg!(feature = "explain");
-
 /// Length of the longest ELF header, and of the longest section header.
 const HEADER_BYTES: usize = 64;
 
@@ -260,7 +250,6 @@ const SHT_NULL: u32 = 0;
 const SHT_SYMTAB: u32 = 2;
 const SHT_STRTAB: u32 = 3;
 const SHT_NOBITS: u32 = 8;
-#[cfg(feature = "explain")]
 const SHF_ALLOC: u64 = 2;
 
 /// A field of one of the headers: of a 32-bit file, of a 64-bit file.
@@ -274,7 +263,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn at(&self, (at32, at64): At) -> usize {
-        if self.machine.to_read().class == 1 { at32 } else { at64 }
+        if self.machine.class == 1 { at32 } else { at64 }
     }
 
     fn bytes<const N: usize>(&self, at: At) -> Option<[u8; N]> {
@@ -282,7 +271,7 @@ impl Fields<'_> {
     }
 
     fn is_big(&self) -> bool {
-        self.machine.to_read().data == 2
+        self.machine.data == 2
     }
 
     fn half(&self, at: At) -> Option<u16> {
@@ -297,7 +286,7 @@ impl Fields<'_> {
 
     /// An offset, an address or a length.
     fn long(&self, at: At) -> Option<u64> {
-        if self.machine.to_read().class == 1 {
+        if self.machine.class == 1 {
             return self.word(at).map(u64::from);
         }
         let bytes = self.bytes(at)?;
@@ -312,11 +301,6 @@ impl Machine {
         let machine = *bytes.get(18..)?.first_chunk()?;
         let machine = if data == 2 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
         Some(Machine { class, data, machine })
-    }
-
-    /// As what the rest of the file is to be read. A build that reads only files for its own machine needs no other way.
-    fn to_read(self) -> Machine {
-        if cfg!(feature = "any-machine") { self } else { THIS_MACHINE }
     }
 }
 
@@ -350,19 +334,6 @@ impl Section {
     fn parse(fields: &Fields) -> Option<Section> {
         let kind = fields.word((4, 4))?;
         let range = Range { at: fields.long((0x10, 0x18))?, len_bytes: fields.long((0x14, 0x20))? };
-        if !EXPLAINS {
-            return Some(Section {
-                name_at: 0,
-                kind,
-                flags: 0,
-                address: 0,
-                range,
-                link: 0,
-                info: 0,
-                align: 0,
-                entry_bytes: 0,
-            });
-        }
         Some(Section {
             name_at: fields.word((0, 0))?,
             kind,
@@ -385,12 +356,10 @@ pub struct Elf<B> {
     sections_at: u64,
     section_bytes: u16,
     sections: u16,
-    #[cfg(feature = "explain")]
     parts: Parts,
 }
 
 /// What of an image has a meaning.
-#[cfg(feature = "explain")]
 #[derive(Debug, Default)]
 struct Parts {
     /// The names of sections.
@@ -424,7 +393,7 @@ impl<B: Bytes> Elf<B> {
         let truncated = |needs_bytes| Fault::Truncated { needs_bytes, has_bytes };
         let read = &buf[..len];
         let found = Machine::parse(read).ok_or(truncated(HEADER_BYTES as u64))?;
-        if EXPLAINS && (!matches!(found.class, 1 | 2) || !matches!(found.data, 1 | 2)) {
+        if !matches!(found.class, 1 | 2) || !matches!(found.data, 1 | 2) {
             return Err(Fault::Header("its class or byte order is none there is"));
         }
         if machine.is_some_and(|machine| machine != found) {
@@ -432,13 +401,12 @@ impl<B: Bytes> Elf<B> {
         }
         let fields = Fields { bytes: read, machine: found };
         let header = || {
-            let names_in = if EXPLAINS { fields.half((0x32, 0x3e))? } else { 0 };
             Some((
                 fields.half((16, 16))?,
                 fields.long((0x20, 0x28))?,
                 fields.half((0x2e, 0x3a))?,
                 fields.half((0x30, 0x3c))?,
-                names_in,
+                fields.half((0x32, 0x3e))?,
             ))
         };
         let (kind, sections_at, section_bytes, sections, names_in) = header().ok_or(truncated(HEADER_BYTES as u64))?;
@@ -446,7 +414,7 @@ impl<B: Bytes> Elf<B> {
             return Err(Fault::NotRelocatable(kind.into()));
         }
         // Read with another step than theirs, what they say of places would be nonsense.
-        if EXPLAINS && usize::from(section_bytes) != fields.at((40, 64)) {
+        if usize::from(section_bytes) != fields.at((40, 64)) {
             return Err(Fault::Header("its section headers have another length than they should"));
         }
         let sections_end =
@@ -454,45 +422,33 @@ impl<B: Bytes> Elf<B> {
         if sections_end > has_bytes {
             return Err(truncated(sections_end));
         }
-        if EXPLAINS && !(1..sections).contains(&names_in) {
+        if !(1..sections).contains(&names_in) {
             return Err(Fault::Header("no section has the names of sections"));
         }
-        let mut elf = Elf {
-            bytes,
-            machine: found,
-            sections_at,
-            section_bytes,
-            sections,
-            #[cfg(feature = "explain")]
-            parts: Parts::default(),
-        };
+        let mut elf = Elf { bytes, machine: found, sections_at, section_bytes, sections, parts: Parts::default() };
         let mut symbols = None;
         for number in 0..sections {
             let section = elf.header_of(number)?.ok_or(truncated(sections_end))?;
             let end = section.range.at.saturating_add(section.range.len_bytes);
             if section.kind != SHT_NOBITS && end > has_bytes {
                 // The headers stand behind the sections: a file that lost its end has lost them first.
-                if EXPLAINS && sections_at > HEADER_BYTES as u64 {
+                if sections_at > HEADER_BYTES as u64 {
                     return Err(Fault::Section(number, "it reaches beyond the end of the file"));
                 }
                 return Err(truncated(end));
             }
             if section.kind == SHT_SYMTAB {
-                if EXPLAINS && symbols.is_some() {
+                if symbols.is_some() {
                     return Err(Fault::Section(number, "a second symbol table"));
                 }
                 symbols = Some(section);
             }
         }
         let Some(symbols) = symbols else { return Err(Fault::Stripped) };
-        #[cfg(feature = "explain")]
         elf.find(symbols, names_in)?;
-        #[cfg(not(feature = "explain"))]
-        let _ = (symbols, names_in);
         Ok(elf)
     }
 
-    #[inline(always)]
     /// A section's header; `None` where the file ends within it.
     fn header_of(&mut self, number: u16) -> Result<Option<Section>, Fault> {
         let mut buf = [0; HEADER_BYTES];
@@ -502,7 +458,6 @@ impl<B: Bytes> Elf<B> {
     }
 }
 
-#[cfg(feature = "explain")]
 impl<B: Bytes> Elf<B> {
     /// Looks for the sections that have a meaning by their names, and makes sure that what names things is text.
     fn find(&mut self, symbols: Section, names_in: u16) -> Result<(), Fault> {
@@ -734,10 +689,8 @@ impl<B: Bytes> Elf<B> {
 pub const NAME_BYTES: usize = 64;
 
 /// Bytes of a struct modversion_info (include/linux/module.h).
-#[cfg(feature = "explain")]
 const VERSION_BYTES: usize = 64;
 
-#[cfg(feature = "explain")]
 fn text_before_nul(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|b| *b == 0)?;
     core::str::from_utf8(&bytes[..end]).ok()
@@ -763,7 +716,6 @@ impl Symbol<'_> {
     pub const ABSOLUTE: u16 = 0xfff1;
 }
 
-#[cfg(feature = "explain")]
 #[derive(Clone, Copy)]
 struct SymbolFields {
     name_at: u32,
@@ -773,7 +725,6 @@ struct SymbolFields {
     size_bytes: u64,
 }
 
-#[cfg(feature = "explain")]
 impl SymbolFields {
     fn parse(fields: &Fields) -> Option<SymbolFields> {
         let [info] = fields.bytes((12, 4))?;
@@ -892,7 +843,6 @@ pub(crate) mod tests {
     const NEEDS: &[(&str, u32)] = &[("one", 1), ("two", 0x8765_4321), ("module_layout", 3)];
 
     #[test]
-    #[cfg(feature = "explain")]
     fn the_first_symbol_is_none() {
         let mut elf = Made { needs: NEEDS, ..Made::default() }.image();
         let header = elf.len() - 3 * 64;
@@ -905,7 +855,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(feature = "explain")]
     fn headers_of_another_length_are_no_truncation() {
         let mut elf = Made::default().image();
         // The last one ends where the file does.
@@ -932,53 +881,43 @@ pub(crate) mod tests {
         assert_eq!(changed(16, 3), Some(Fault::NotRelocatable(3)));
         let header = |number: usize| good.len() - 7 * 64 + number * 64;
         assert_eq!(changed(header(4) + 4, 1), Some(Fault::Stripped));
-        let far = changed(header(1) + 0x1f, 0xff).unwrap().to_string();
-        let says = format!("the file is truncated: it has {} bytes, and its ", good.len());
-        assert!(EXPLAINS || far.starts_with(&says), "{far}");
         for len in 1..good.len() {
             let fault = fault(&good[..len]);
             assert!(matches!(fault, Some(Fault::Truncated { .. } | Fault::NotElf(_))), "{len}: {fault:?}");
         }
-        if EXPLAINS {
-            assert_eq!(changed(header(1) + 4, 2), Some(Fault::Section(4, "a second symbol table")));
-            assert_eq!(changed(header(3), 2), Some(Fault::Lacks(".gnu.linkonce.this_module")));
-            assert_eq!(changed(header(3), 200), Some(Fault::Section(3, "its name is not among the names of sections")));
-            assert_eq!(
-                changed(header(5) - 1, 1),
-                Some(Fault::Content("its symbols have another length than they should"))
-            );
-            assert_eq!(changed(header(4) + 0x28, 9), Some(Fault::Content("its symbols have no names")));
-            assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be none")));
-            assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
-            assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
-            assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
-            let far = Some(Fault::Section(1, "it reaches beyond the end of the file"));
-            assert_eq!((changed(header(1) + 0x1f, 0xff), changed(header(1) + 0x22, 0xff)), (far, far));
-            assert_eq!(changed(0x3c, 0), Some(Fault::Header("no section has the names of sections")));
-            let length = Some(Fault::Header("its section headers have another length than they should"));
-            assert_eq!((changed(0x3a, 63), changed(0x3b, 1)), (length, length));
-            let none = Some(Fault::Header("its class or byte order is none there is"));
-            assert_eq!((changed(4, 0), changed(5, 3)), (none, none));
-            let first = Some(Fault::Section(0, "it should be none"));
-            assert_eq!(
-                (changed(header(0) + 4, 1), changed(header(0) + 0x10, 1), changed(header(0) + 0x20, 1)),
-                (first, first, first)
-            );
-            assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
-            assert_eq!(changed(header(3) + 4, 0), Some(Fault::Lacks(".gnu.linkonce.this_module")));
-            let second = "there is another of its name";
-            assert_eq!(changed(header(2), 1), Some(Fault::Section(2, second)));
-            // Who reads it as this machine does, sees what it is not.
-            let other = changed(4, 3 - THIS_MACHINE.class).unwrap().to_string();
-            assert!(["(32 bits)", "(64 bits)"].iter().any(|bits| other.contains(bits)), "{other}");
-            assert_eq!(changed(header(0) - 1, 1), Some(Fault::Section(6, "its last string has no end")));
-        }
+        assert_eq!(changed(header(1) + 4, 2), Some(Fault::Section(4, "a second symbol table")));
+        assert_eq!(changed(header(3), 2), Some(Fault::Lacks(".gnu.linkonce.this_module")));
+        assert_eq!(changed(header(3), 200), Some(Fault::Section(3, "its name is not among the names of sections")));
+        assert_eq!(changed(header(5) - 1, 1), Some(Fault::Content("its symbols have another length than they should")));
+        assert_eq!(changed(header(4) + 0x28, 9), Some(Fault::Content("its symbols have no names")));
+        assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be none")));
+        assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+        assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
+        assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
+        let far = Some(Fault::Section(1, "it reaches beyond the end of the file"));
+        assert_eq!((changed(header(1) + 0x1f, 0xff), changed(header(1) + 0x22, 0xff)), (far, far));
+        assert_eq!(changed(0x3c, 0), Some(Fault::Header("no section has the names of sections")));
+        let length = Some(Fault::Header("its section headers have another length than they should"));
+        assert_eq!((changed(0x3a, 63), changed(0x3b, 1)), (length, length));
+        let none = Some(Fault::Header("its class or byte order is none there is"));
+        assert_eq!((changed(4, 0), changed(5, 3)), (none, none));
+        let first = Some(Fault::Section(0, "it should be none"));
+        assert_eq!(
+            (changed(header(0) + 4, 1), changed(header(0) + 0x10, 1), changed(header(0) + 0x20, 1)),
+            (first, first, first)
+        );
+        assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+        assert_eq!(changed(header(3) + 4, 0), Some(Fault::Lacks(".gnu.linkonce.this_module")));
+        let second = "there is another of its name";
+        assert_eq!(changed(header(2), 1), Some(Fault::Section(2, second)));
+        // Who reads it as this machine does, sees what it is not.
+        let other = changed(4, 3 - THIS_MACHINE.class).unwrap().to_string();
+        assert!(["(32 bits)", "(64 bits)"].iter().any(|bits| other.contains(bits)), "{other}");
+        assert_eq!(changed(header(0) - 1, 1), Some(Fault::Section(6, "its last string has no end")));
     }
 
-    #[cfg(feature = "explain")]
     type Said = (String, Vec<(String, String)>, Vec<(String, u32)>, Vec<String>);
 
-    #[cfg(feature = "explain")]
     fn said<B: Bytes>(elf: &mut Elf<B>) -> Said {
         let (mut info, mut versions, mut needs) = (vec![], vec![], vec![]);
         elf.info(&mut |key, value| info.push((key.into(), value.into()))).unwrap();
@@ -989,10 +928,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(feature = "explain")]
     fn a_module_says_what_it_is_and_needs() {
-        let machines: &[Machine] = if cfg!(feature = "any-machine") { &[THIS_MACHINE, BIG] } else { &[THIS_MACHINE] };
-        for &machine in machines {
+        let machines = [THIS_MACHINE, BIG];
+        for machine in machines {
             let image = Made { machine, info: INFO, needs: NEEDS, ..Made::default() }.image();
             let mut elf = Elf::open(&image[..], None).unwrap();
             let (name, info, versions, needs) = said(&mut elf);
@@ -1016,7 +954,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg(all(feature = "explain", feature = "gzip"))]
+    #[cfg(feature = "gzip")]
     fn a_compressed_module_says_the_same() {
         use crate::kernel::fake::Fake;
         use std::io::Write;

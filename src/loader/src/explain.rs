@@ -4,13 +4,13 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::decode::DecodeError;
 use crate::elf::{Elf, Fault, FileBytes, THIS_MACHINE};
 use crate::errno::{Errno, meaning};
-use crate::image::{self, Format};
+use crate::format::Format;
 use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
 use crate::report::Time;
+use crate::source::DecodeError;
 
 /// There is none to look into.
 #[cfg(not(feature = "explain"))]
@@ -82,7 +82,7 @@ fn cause<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
 }
 
 fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
-    match image::format_of(kernel, file) {
+    match crate::decode::format_of(kernel, file) {
         Ok(format) if format != Format::Plain => None,
         _ => examine_plain(kernel, file).err(),
     }

@@ -1,11 +1,11 @@
 //! What `/proc/kallsyms` knows of symbols, read as a stream: some hundred thousand lines of `ADDRESS TYPE NAME [MODULE]`
 //! (kernel/kallsyms.c). It has what is not exported too, and without CONFIG_KALLSYMS_ALL no data.
 
-use crate::decode::DecodeError;
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES};
 use crate::kernel::Kernel;
+use crate::kernel::lines::Lines;
 use crate::limits::{KALLSYMS_SLOTS, LINE_BYTES};
-use crate::lines::Lines;
+use crate::source::DecodeError;
 use crate::text;
 
 /// Whose a symbol is.

@@ -6,8 +6,8 @@ use core::ffi::CStr;
 
 use crate::errno::Errno;
 use crate::kernel::Kernel;
+use crate::kernel::lines::{LineError, Lines};
 use crate::limits::{KLOG_SLACK_US, KLOG_TEXT_BYTES, LINE_BYTES, SYMBOL_BYTES};
-use crate::lines::{LineError, Lines};
 use crate::text;
 
 /// What is said, by kinds that tell the cause of a refusal.

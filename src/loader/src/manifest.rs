@@ -7,7 +7,7 @@
 use core::fmt;
 
 use crate::limits::RETRIES;
-use crate::load::LoadPath;
+use crate::load_path::LoadPath;
 use crate::pin::Pin;
 use crate::text::{self, Words};
 

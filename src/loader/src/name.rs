@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::image::Format;
+use crate::format::Format;
 use crate::text;
 
 /// The part of a path after its last `/`.

@@ -7,12 +7,13 @@ use crate::Path;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::{self, Case, Exporters, KernelLog};
-use crate::kernel::{Caller, FileKind, Kernel, read_small};
+use crate::kernel::lines::{LineError, Lines};
+use crate::kernel::machine::{self, is_live};
+use crate::kernel::{Caller, FileKind, Kernel};
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES, PLUG_TRIED};
-use crate::lines::{LineError, Lines};
-use crate::load::{self, Failure, LoadPath, Loaded, Offers, Request};
+use crate::load::{self, Abilities, Failure, Loaded, Request};
+use crate::load_path::LoadPath;
 use crate::manifest::{Entry, Line, OnError, Times};
-use crate::memory;
 use crate::name::{self, Name};
 use crate::pin::Pin;
 use crate::report::{Level, Log, Size, shown};
@@ -117,8 +118,9 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         kernel,
         log,
         options,
-        offers: Offers::new(options.budget_bytes),
-        in_child: options.is_init && memory::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
+        abilities: Abilities::default(),
+        budget_bytes: options.budget_bytes,
+        in_child: options.is_init && machine::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: Root::default(),
         tree: None,
         is_confined: false,
@@ -181,7 +183,8 @@ struct Run<'r, 'o, K: Kernel, L> {
     kernel: &'r K,
     log: &'r mut L,
     options: &'r Options<'o>,
-    offers: Offers,
+    abilities: Abilities,
+    budget_bytes: Option<u64>,
     in_child: bool,
     root: Root,
     /// The tree of `root`, once a name was looked up.
@@ -274,7 +277,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             // The parser makes none.
             Line::Coldplug(_) | Line::Wait(_) => return,
             // What the command line says is not for the manifest to change.
-            Line::Budget(bytes) => return self.offers.budget_bytes = self.options.budget_bytes.or(Some(bytes)),
+            Line::Budget(bytes) => return self.budget_bytes = self.options.budget_bytes.or(Some(bytes)),
             Line::Unlink => return self.unlinks = true,
             Line::SwitchRoot => return self.outcome.hand_over = Some(HandOver::SwitchRoot),
             Line::Root(path) => keep(path).map(|path| {
@@ -407,7 +410,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if self.is_confined {
             return self.load_beneath(request);
         }
-        load::load(self.kernel, &mut self.offers, request)
+        load::load(self.kernel, &mut self.abilities, request)
     }
 
     /// Loads one file, and tells of it.
@@ -431,6 +434,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             params: region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default(),
             path: step.path,
             size_bytes: step.size_bytes,
+            budget_bytes: self.budget_bytes,
             sha256: step.sha256,
             flags: 0,
             measure: self.log.wants(Level::Info),
@@ -536,7 +540,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// Compares what a load was expected to take with the most that this process ever took.
     fn tell_memory(&mut self, name: Name, predicted_bytes: u64) {
         if self.log.wants(Level::Debug)
-            && let Some((peak, _)) = memory::own_kib(self.kernel)
+            && let Some((peak, _)) = machine::own_kib(self.kernel)
         {
             let predicted = predicted_bytes.div_ceil(1024);
             self.log.line(Level::Debug, format_args!("{name}: memory: predicted {predicted} KiB, peak {peak} KiB"));
@@ -544,7 +548,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn would_load(&mut self, step: &Step<K>, name: Name, request: &Request) -> Done {
-        match load::prepare(self.kernel, &mut self.offers, request) {
+        match load::prepare(self.kernel, &mut self.abilities, request) {
             Ok((path, format)) => {
                 self.outcome.loaded += 1;
                 self.tell_choice(name, path, format.name(), request);
@@ -569,7 +573,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         &mut self, step: &Step<K>, name: Name, request: &Request, since_us: u64, failure: Failure, tries: u32,
     ) {
         let optional = if step.optional { " (optional)" } else { "" };
-        let budget_bytes = self.offers.budget_bytes;
+        let budget_bytes = self.budget_bytes;
         let (kernel, root, klog, log) = (self.kernel, &self.root, &self.klog, &mut *self.log);
         let file = shown(request.file);
         let exporters =
@@ -589,7 +593,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     #[cfg(feature = "explain")]
     #[inline(never)]
     fn tell_ignored(&mut self, name: Name, request: &Request) {
-        let budget_bytes = self.offers.budget_bytes;
+        let budget_bytes = self.budget_bytes;
         let (kernel, log, file, params) = (self.kernel, &mut *self.log, shown(request.file), shown(request.params));
         explain::tell_ignored_params(kernel, request.file, budget_bytes, name, params, &mut |text| {
             log.line(Level::Error, format_args!("{name}: {text}, {file}"));
@@ -624,12 +628,6 @@ fn joined<K: Kernel>(kernel: &K, each: &Parts) -> Result<Option<K::Region>, Errn
         *last = 0;
     }
     Ok(Some(region))
-}
-
-/// Whether the kernel has the module, fully initialised, by `/sys/module/NAME/initstate`.
-pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
-    crate::path_of(format_args!("/sys/module/{name}/initstate"))
-        .is_some_and(|path| read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"live"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ pub trait Source {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError>;
 
     /// Goes back to the image's start.
-    #[cfg(feature = "explain")]
     fn rewind(&mut self) -> Result<(), DecodeError> {
         Err(DecodeError::Unsupported("it can be read once only"))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use mkmodest::guest::WaitError;
 use mkmodest::kernel::cache;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_qemu::{BIG_IS_WHOLE, Loader, Scenario, modest};
 
 /// The steps in which the memory of a machine is tried, and from where to where: below, no kernel of this size boots.

@@ -9,8 +9,8 @@ use elf::ElfBytes;
 use elf::abi::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_SYMTAB};
 use elf::endian::AnyEndian;
 use mkmodest::kernel::{Kernel, cache};
-use modest_loader::image::Format;
-use modest_loader::load::LoadPath;
+use modest_loader::format::Format;
+use modest_loader::load_path::LoadPath;
 use modest_qemu::{Scenario, modest};
 
 /// A board, and the modules that are loaded on it: of those in its kernel's package that need no hardware to load and unload,

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mkmodest::codec::encode;
 use mkmodest::depmod::{self, Indexes};
 use mkmodest::kernel::Tree;
-use modest_loader::image::Format;
+use modest_loader::format::Format;
 use modest_loader::resolve::index::Index;
 use proptest::prelude::*;
 use proptest::sample::select;

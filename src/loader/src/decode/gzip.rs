@@ -4,9 +4,10 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
 use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
 
-use super::{DecodeError, Input, Source, read_exact_at};
-use crate::kernel::Kernel;
+use super::{Extent, Input, read_exact_at};
+use crate::kernel::{Kernel, StreamError, Taker};
 use crate::limits::GZIP_RATIO;
+use crate::source::{DecodeError, Source};
 
 /// Bytes of the window that [`Gzip`] decodes in.
 pub const WINDOW_BYTES: usize = TINFL_LZ_DICT_SIZE;
@@ -147,7 +148,6 @@ impl<K: Kernel> Source for Gzip<'_, '_, K> {
         Ok(filled)
     }
 
-    #[cfg(feature = "explain")]
     fn rewind(&mut self) -> Result<(), DecodeError> {
         self.input.rewind();
         self.member = Member::Before;
@@ -155,8 +155,25 @@ impl<K: Kernel> Source for Gzip<'_, '_, K> {
     }
 }
 
+/// This build decodes the format.
+pub const IS_BUILT: bool = true;
+
+/// What the file says of its image; see [`stated_bytes`] for how far that is true.
+pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
+    let image_bytes = stated_bytes(kernel, file, file_bytes);
+    Ok(Extent { file_bytes, image_bytes, is_guess: true, ..Extent::default() })
+}
+
+/// Has `take` take the image of the file.
+// Out of line, as with the other formats: each decoder's state is on the stack only where it is used.
+#[inline(never)]
+pub fn with_source<K: Kernel>(kernel: &K, file: &K::File, _: &Extent, take: Taker) -> Result<(), StreamError> {
+    let mut window = kernel.allocate(WINDOW_BYTES).map_err(StreamError::Memory)?;
+    take(&mut Gzip::new(kernel, file, window.as_mut()))
+}
+
 /// The image's length as the end of the file states it, for a file of one member and less than 4 GiB: worth a try.
-pub fn stated_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Option<u64> {
+fn stated_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Option<u64> {
     let mut last = [0; 4];
     read_exact_at(kernel, file, &mut last, file_bytes.checked_sub(4)?).ok()?;
     let stated = u64::from(u32::from_le_bytes(last));
@@ -187,10 +204,10 @@ impl Crc {
 
 #[cfg(test)]
 mod tests {
-    use super::super::count;
     use super::super::tests::{read_all, sample};
     use super::*;
     use crate::kernel::fake::Fake;
+    use crate::source::count;
     use proptest::prelude::*;
     use std::io::Write;
 

@@ -1,159 +1,142 @@
-//! Decompression in fixed memory: a decoder reads a file and hands out the image in pieces of any size.
+//! A module's file and the image in it, decoded in fixed memory.
+//!
+//! [`ImageFile`] is the face of this folder. Each format has a file with the same three items, `IS_BUILT`, `extent` and
+//! `with_source`; where a format is not built, [`absent`] stands in for it.
 
-use crate::kernel::Kernel;
-use crate::limits::{FORGET_BYTES, READ_BYTES};
-pub use crate::source::{DecodeError, Source, count};
+use crate::errno::Errno;
+use crate::format::Format;
+use crate::kernel::{Kernel, StreamError, Taker};
+use crate::source::DecodeError;
 
 #[cfg(feature = "gzip")]
 pub mod gzip;
-pub mod pinned;
+#[cfg(not(feature = "gzip"))]
+#[path = "absent.rs"]
+pub mod gzip;
+mod input;
+mod pinned;
 #[cfg(feature = "xz")]
+pub mod xz;
+#[cfg(not(feature = "xz"))]
+#[path = "absent.rs"]
 pub mod xz;
 #[cfg(feature = "zstd")]
 pub mod zstd;
+#[cfg(not(feature = "zstd"))]
+#[path = "absent.rs"]
+pub mod zstd;
 
-/// A file that is the image.
-pub struct Plain<'k, K: Kernel> {
-    kernel: &'k K,
-    file: &'k K::File,
-    offset: u64,
-}
+pub use input::{Input, Plain, read_exact_at, read_full_at};
+pub use pinned::Pinned;
 
-impl<'k, K: Kernel> Plain<'k, K> {
-    /// Starts at the start of the file.
-    pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
-        Plain { kernel, file, offset: 0 }
+/// Whether this build decodes `format` itself.
+pub fn decodes(format: Format) -> bool {
+    match format {
+        Format::Plain => true,
+        Format::Gzip => gzip::IS_BUILT,
+        Format::Xz => xz::IS_BUILT,
+        Format::Zstd => zstd::IS_BUILT,
     }
 }
 
-impl<K: Kernel> Source for Plain<'_, K> {
-    fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
-        let filled = read_full_at(self.kernel, self.file, out, self.offset)?;
-        forget_behind(self.kernel, self.file, self.offset, filled);
-        self.offset += filled as u64;
-        Ok(filled)
-    }
-
-    #[cfg(feature = "explain")]
-    fn rewind(&mut self) -> Result<(), DecodeError> {
-        self.offset = 0;
-        Ok(())
-    }
+/// What a file says of the image in it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Length of the image, where the file states it.
+    pub image_bytes: Option<u64>,
+    /// Whether that length is only likely.
+    pub is_guess: bool,
+    /// The dictionary, or window, that decoding takes.
+    pub dictionary_bytes: u64,
+    /// The part of the file that is held besides.
+    pub input_bytes: u64,
 }
 
-/// Lets go of what is cached of the file, a part at a time, as reading `len` bytes from `offset` completes it.
-fn forget_behind<K: Kernel>(kernel: &K, file: &K::File, offset: u64, len: usize) {
-    let part = |offset: u64| offset / FORGET_BYTES * FORGET_BYTES;
-    let (from, to) = (part(offset), part(offset + len as u64));
-    if from < to {
-        kernel.forget(file, from, to - from);
-    }
+/// An open file of a module, and how it holds the image.
+#[allow(missing_debug_implementations)]
+pub struct ImageFile<'k, K: Kernel> {
+    /// The kernel that the file is open in.
+    pub kernel: &'k K,
+    /// The file, wherever its position is.
+    pub file: K::File,
+    /// How it holds the image.
+    pub format: Format,
 }
 
-/// Reads from `offset` until `buf` is full or the file ends: the number of bytes.
-pub fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, DecodeError> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match kernel.read_at(file, &mut buf[filled..], offset + filled as u64).map_err(DecodeError::Read)? {
-            0 => break,
-            n => filled += n,
+impl<'k, K: Kernel> ImageFile<'k, K> {
+    /// Learns the format from the file's first bytes.
+    pub fn new(kernel: &'k K, file: K::File) -> Result<Self, Errno> {
+        let format = format_of(kernel, &file)?;
+        Ok(ImageFile { kernel, file, format })
+    }
+
+    /// Takes the file for a plain one, unread.
+    pub fn assumed_plain(kernel: &'k K, file: K::File) -> Self {
+        ImageFile { kernel, file, format: Format::Plain }
+    }
+
+    /// Length of the file in bytes.
+    pub fn len_bytes(&self) -> Result<u64, DecodeError> {
+        Ok(self.kernel.stat(&self.file).map_err(DecodeError::Read)?.size_bytes)
+    }
+
+    /// What the file's headers and its end say of the image.
+    pub fn extent(&self) -> Result<Extent, DecodeError> {
+        let (kernel, file, file_bytes) = (self.kernel, &self.file, self.len_bytes()?);
+        match self.format {
+            Format::Plain => Ok(Extent { file_bytes, image_bytes: Some(file_bytes), ..Extent::default() }),
+            Format::Gzip => gzip::extent(kernel, file, file_bytes),
+            Format::Xz => xz::extent(kernel, file, file_bytes),
+            Format::Zstd => zstd::extent(kernel, file, file_bytes),
         }
     }
-    Ok(filled)
-}
 
-/// Fills `buf` from `offset`.
-pub fn read_exact_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<(), DecodeError> {
-    match read_full_at(kernel, file, buf, offset)? {
-        n if n == buf.len() => Ok(()),
-        _ => Err(DecodeError::Truncated),
-    }
-}
-
-/// The bytes of a file, a page at a time.
-pub struct Input<'k, K: Kernel> {
-    kernel: &'k K,
-    file: &'k K::File,
-    /// Offset in the file behind what `buf` holds.
-    offset: u64,
-    buf: [u8; READ_BYTES],
-    start: usize,
-    end: usize,
-}
-
-impl<'k, K: Kernel> Input<'k, K> {
-    /// Reads from the start of the file, wherever its position is.
-    pub fn new(kernel: &'k K, file: &'k K::File) -> Self {
-        Self::from(kernel, file, 0)
+    /// The image's length in bytes, by decoding it once; more than `most` is an error.
+    pub fn count(&self, extent: &Extent, most: u64) -> Result<u64, StreamError> {
+        let mut len_bytes = 0;
+        self.with_source(extent, &mut |source| {
+            len_bytes = crate::source::count(source, most)?;
+            Ok(())
+        })?;
+        Ok(len_bytes)
     }
 
-    /// Reads from `offset` on.
-    pub fn from(kernel: &'k K, file: &'k K::File, offset: u64) -> Self {
-        Input { kernel, file, offset, buf: [0; READ_BYTES], start: 0, end: 0 }
-    }
-
-    /// Goes back to the start of the file.
-    #[cfg(feature = "explain")]
-    pub fn rewind(&mut self) {
-        (self.offset, self.start, self.end) = (0, 0, 0);
-    }
-
-    /// What has been read and not consumed; reads on when that is nothing. Empty at the end of the file.
-    pub fn peek(&mut self) -> Result<&[u8], DecodeError> {
-        if self.start == self.end {
-            let n = self.kernel.read_at(self.file, &mut self.buf, self.offset).map_err(DecodeError::Read)?;
-            forget_behind(self.kernel, self.file, self.offset, n);
-            (self.start, self.end) = (0, n);
-            self.offset += n as u64;
+    /// Has `take` take the image. The decoder's memory is given back before this returns.
+    pub fn with_source(&self, extent: &Extent, take: Taker) -> Result<(), StreamError> {
+        match self.format {
+            Format::Plain => take(&mut Plain::new(self.kernel, &self.file)),
+            Format::Gzip => gzip::with_source(self.kernel, &self.file, extent, take),
+            Format::Xz => xz::with_source(self.kernel, &self.file, extent, take),
+            Format::Zstd => zstd::with_source(self.kernel, &self.file, extent, take),
         }
-        Ok(&self.buf[self.start..self.end])
-    }
-
-    /// Marks the first `len` bytes of what [`Input::peek`] gave as used.
-    pub fn consume(&mut self, len: usize) {
-        self.start = (self.start + len).min(self.end);
-    }
-
-    /// Whether the file has no more bytes.
-    pub fn at_end(&mut self) -> Result<bool, DecodeError> {
-        Ok(self.peek()?.is_empty())
-    }
-
-    /// The next `N` bytes.
-    pub fn bytes<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Fills `bytes` with the next ones.
-    pub fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), DecodeError> {
-        while !bytes.is_empty() {
-            let read = self.peek()?;
-            if read.is_empty() {
-                return Err(DecodeError::Truncated);
-            }
-            let (now, rest) = bytes.split_at_mut(read.len().min(bytes.len()));
-            now.copy_from_slice(&read[..now.len()]);
-            self.consume(now.len());
-            bytes = rest;
-        }
-        Ok(())
-    }
-
-    /// Leaves out the next `len` bytes, without reading what they are but for the last.
-    pub fn skip(&mut self, len: u64) -> Result<(), DecodeError> {
-        let Some(before) = len.checked_sub(1) else { return Ok(()) };
-        let left = (self.end - self.start) as u64;
-        self.consume(before.min(left) as usize);
-        self.offset = self.offset.saturating_add(before.saturating_sub(left));
-        self.fill(&mut [0])
     }
 }
 
-#[cfg(all(test, any(feature = "gzip", feature = "xz", feature = "zstd")))]
+/// The format that the first bytes of `file` tell.
+pub fn format_of<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Errno> {
+    let mut magic = [0; Format::MAGIC_BYTES];
+    match read_full_at(kernel, file, &mut magic, 0) {
+        Ok(len) => Ok(Format::of(&magic[..len])),
+        Err(DecodeError::Read(errno)) => Err(errno),
+        // It reports no other.
+        Err(_) => Err(Errno::EIO),
+    }
+}
+
+/// Memory for the dictionary and the input of `extent`.
+#[allow(dead_code, reason = "gzip needs none")]
+fn allocate<K: Kernel>(kernel: &K, extent: &Extent) -> Result<K::Region, StreamError> {
+    let len_bytes = extent.dictionary_bytes.saturating_add(extent.input_bytes);
+    let len_bytes = usize::try_from(len_bytes).map_err(|_| StreamError::Memory(Errno::ENOMEM))?;
+    kernel.allocate(len_bytes).map_err(StreamError::Memory)
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "only decoders that are built are tested")]
 pub(crate) mod tests {
-    use super::{DecodeError, Source};
+    use crate::source::{DecodeError, Source};
 
     /// The image, read in pieces of so many bytes to its end.
     pub(crate) fn read_all(source: &mut dyn Source, piece: usize) -> Result<Vec<u8>, DecodeError> {

@@ -1,11 +1,11 @@
 //! xz (The .xz File Format 1.2) over xz4rust: streams one after another, each block with its checksum, in a dictionary
-//! that the caller provides. SHA-256 is left out, as in the kernel; so is the delta filter, but for
-//! the feature `xz-delta`.
+//! that the caller provides. SHA-256 and the delta filter are left out, as in the kernel.
 
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
-use super::{DecodeError, Input, Source, read_exact_at};
-use crate::kernel::Kernel;
+use super::{Extent, Input, allocate, read_exact_at};
+use crate::kernel::{Kernel, StreamError, Taker};
+use crate::source::{DecodeError, Source};
 
 /// An xz file being decoded: 35 KB of state and a page of input, besides the dictionary.
 pub struct Xz<'k, 'd, K: Kernel> {
@@ -71,13 +71,29 @@ impl<K: Kernel> Source for Xz<'_, '_, K> {
         Ok(filled)
     }
 
-    #[cfg(feature = "explain")]
     fn rewind(&mut self) -> Result<(), DecodeError> {
         self.input.rewind();
         self.decoder.reset();
         self.state = State::Within;
         Ok(())
     }
+}
+
+/// This build decodes the format.
+pub const IS_BUILT: bool = true;
+
+/// What the file says of its image.
+pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
+    let dictionary_bytes = dictionary_bytes(kernel, file)?;
+    let image_bytes = Some(image_bytes(kernel, file, file_bytes)?);
+    Ok(Extent { file_bytes, image_bytes, dictionary_bytes, ..Extent::default() })
+}
+
+/// Has `take` take the image of the file.
+#[inline(never)]
+pub fn with_source<K: Kernel>(kernel: &K, file: &K::File, extent: &Extent, take: Taker) -> Result<(), StreamError> {
+    let mut memory = allocate(kernel, extent)?;
+    take(&mut Xz::new(kernel, file, memory.as_mut()))
 }
 
 const UNKNOWN_OPTION: DecodeError = DecodeError::Unsupported("an unknown filter or option");
@@ -113,7 +129,7 @@ fn of(error: &XzError) -> DecodeError {
 const HEADER_BYTES: u64 = 12;
 
 /// The dictionary that the first block of the file asks for.
-pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
+fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     // The stream's header, then the longest header of a block.
     let mut input = Input::new(kernel, file);
     input.skip(HEADER_BYTES)?;
@@ -145,7 +161,7 @@ pub fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, De
 }
 
 /// The image's length: the sum of what the indexes of all streams say.
-pub fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<u64, DecodeError> {
+fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<u64, DecodeError> {
     let mut end = file_bytes;
     let mut sum = 0u64;
     while end > 0 {

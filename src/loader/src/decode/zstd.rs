@@ -7,8 +7,9 @@
 //! A block is read whole, for its streams of bits run from their ends; what it stands for is made only as it is asked for.
 //! A raw block and one of equal bytes are literals without sequences, so that one loop makes all three.
 
-use super::{DecodeError, Input, Source};
-use crate::kernel::Kernel;
+use super::{Extent, Input, allocate};
+use crate::kernel::{Kernel, StreamError, Taker};
+use crate::source::{DecodeError, Source};
 
 /// The most that a block holds, and makes.
 const BLOCK_BYTES: usize = 128 << 10;
@@ -266,7 +267,6 @@ impl<K: Kernel> Source for Zstd<'_, '_, K> {
         Ok(filled)
     }
 
-    #[cfg(feature = "explain")]
     fn rewind(&mut self) -> Result<(), DecodeError> {
         self.input.rewind();
         self.state = State::Start;
@@ -394,19 +394,36 @@ impl BlockHeader {
     }
 }
 
+/// This build decodes the format.
+pub const IS_BUILT: bool = true;
+
+/// What the file says of its image.
+pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
+    let dictionary_bytes = window_bytes(kernel, file)?;
+    let (image_bytes, input_bytes) = (image_bytes(kernel, file)?, input_bytes(dictionary_bytes));
+    Ok(Extent { file_bytes, image_bytes, is_guess: false, dictionary_bytes, input_bytes })
+}
+
+/// Has `take` take the image of the file.
+#[inline(never)]
+pub fn with_source<K: Kernel>(kernel: &K, file: &K::File, extent: &Extent, take: Taker) -> Result<(), StreamError> {
+    let mut memory = allocate(kernel, extent)?;
+    take(&mut Zstd::new(kernel, file, memory.as_mut()))
+}
+
 /// The window of the file's first frame. A later one that wants more is refused as it is met.
-pub fn window_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
+fn window_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
     let frame = next_frame(&mut Input::new(kernel, file))?.ok_or(DecodeError::Truncated)?;
     Ok(frame.window.max(WINDOW_BYTES_MIN))
 }
 
 /// What of the file is in memory at a time, where the first window is this.
-pub fn input_bytes(window_bytes: u64) -> u64 {
+fn input_bytes(window_bytes: u64) -> u64 {
     window_bytes.min(BLOCK_BYTES as u64) + SLACK_BYTES as u64
 }
 
 /// The image's length: the sum of what all frames state, if all do. Reads the headers of frames and blocks alone.
-pub fn image_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<Option<u64>, DecodeError> {
+fn image_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<Option<u64>, DecodeError> {
     let mut input = Input::new(kernel, file);
     let mut sum = 0u64;
     while let Some(frame) = next_frame(&mut input)? {

@@ -5,18 +5,18 @@ use core::fmt::{self, Display};
 
 use super::{Case, Cause};
 use crate::cmdline::Cmdline;
-use crate::decode::DecodeError;
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
 use crate::errno::Errno;
 use crate::kallsyms::{self, Owner};
+use crate::kernel::machine;
+use crate::kernel::machine::{ModuleState, is_live, module_state};
 use crate::kernel::{FileKind, Kernel, read_small};
 use crate::klog::{Kind, Said};
 use crate::limits::{CMDLINE_BYTES, FILE_NAME_BYTES, SYMBOL_BYTES};
 use crate::load::{self, Failure};
-use crate::memory;
 use crate::name::{self, Name};
 use crate::report::{Size, shown};
-use crate::run::is_live;
+use crate::source::DecodeError;
 use crate::text::{self, Words};
 
 type Image<'b> = Elf<&'b mut dyn Bytes>;
@@ -52,7 +52,7 @@ pub(super) fn explain<K: Kernel>(kernel: &K, case: &Case<K>, errno: Errno, tell:
             }
             _ => {}
         }
-        let looked = load::with_image(kernel, case.budget_bytes, &file, &mut |bytes| {
+        let looked = load::with_image(kernel, case.budget_bytes, file, &mut |bytes| {
             match Elf::open(bytes, Some(THIS_MACHINE)) {
                 Ok(mut elf) => inquiry.tell(Some(&mut elf), tell),
                 // It was not the file that could not be decoded, but we who cannot; or the kernel was busy with something else.
@@ -330,7 +330,7 @@ impl<K: Kernel> Inquiry<'_, '_, K> {
             Errno::EEXIST if is_live(self.kernel, Name(name)) => {
                 tell_it(&format_args!("a module of its name, `{name}`, is loaded already, from another file"))
             }
-            Errno::ENOMEM => match memory::available_bytes(self.kernel) {
+            Errno::ENOMEM => match machine::available_bytes(self.kernel) {
                 Some(bytes) => tell_it(&format_args!(
                     "not enough memory: the machine has {} left, and loading takes up to twice the image",
                     Size(bytes)
@@ -363,8 +363,7 @@ fn is_gpl(license: &str) -> bool {
 }
 
 fn is_coming<K: Kernel>(kernel: &K, name: Name) -> bool {
-    crate::path_of(format_args!("/sys/module/{name}/initstate"))
-        .is_some_and(|path| read_small(kernel, &path, &mut [0; 16]).is_ok_and(|state| state == b"coming"))
+    module_state(kernel, name) == Some(ModuleState::Coming)
 }
 
 /// Whether this process has CAP_SYS_MODULE (capabilities(7)), where `/proc` tells.
@@ -407,7 +406,7 @@ pub fn tell_ignored_params<K: Kernel>(
         let mut best = Likest::default();
         let mut is_read = false;
         let mut is_there = false;
-        let _ = load::with_image(kernel, budget_bytes, &file, &mut |bytes| {
+        let _ = load::with_image(kernel, budget_bytes, file, &mut |bytes| {
             if let Ok(mut elf) = Elf::open(bytes, Some(THIS_MACHINE)) {
                 let read = each_param(&mut elf, &mut |name, kind| {
                     is_there |= Name(name) == Name(param);

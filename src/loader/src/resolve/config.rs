@@ -6,7 +6,7 @@
 use crate::errno::Errno;
 use crate::text;
 
-use super::index::{Brackets, matches_pattern};
+use super::pattern::{Brackets, matches_pattern};
 
 /// Commands of all files in their order, then those of the kernel command line.
 #[derive(Clone, Copy, Debug, Default)]

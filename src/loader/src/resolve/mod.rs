@@ -7,13 +7,15 @@ use core::fmt;
 
 use crate::Path;
 use crate::errno::Errno;
-use crate::image::Format;
+use crate::format::Format;
 use crate::kernel::Kernel;
 use crate::limits::{FILE_NAME_BYTES, PATH_BYTES};
 use crate::text;
 
 pub mod config;
+pub mod devices;
 pub mod index;
+pub mod pattern;
 pub mod plan;
 pub mod table;
 pub mod tree;

@@ -6,7 +6,8 @@ use core::fmt::{self, Write};
 
 use super::Plan;
 use super::config::{Config, When};
-use super::index::{IndexError, Matches, normalize_alias};
+use super::index::{IndexError, Matches};
+use super::pattern::normalize_alias;
 use super::table::Table;
 use crate::limits::{ALIAS_MATCHES, INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
 use crate::name::{self, Name};

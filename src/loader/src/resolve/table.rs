@@ -3,7 +3,8 @@
 //! A text is read from its start for each question, so it is for trees that are small or have nothing else, as those of busybox's
 //! depmod, of OpenWrt and of Android. The formats: modules.dep(5), and what depmod writes.
 
-use super::index::{Index, IndexError, Matches, glob, literal_part, normalize_alias};
+use super::index::{Index, IndexError, Matches};
+use super::pattern::{glob, literal_part, normalize_alias};
 use super::plan::PlanError;
 use crate::kernel::Pages;
 use crate::limits::INDEX_KEY_BYTES;

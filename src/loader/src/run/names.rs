@@ -3,11 +3,11 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use super::{At, CMDLINE, Done, Params, Run, Step, is_live, joined};
+use super::{At, CMDLINE, Done, Params, Run, Step, joined};
 use crate::cmdline::Cmdline;
-use crate::devices;
 use crate::errno::Errno;
 use crate::kernel::Kernel;
+use crate::kernel::machine::is_live;
 use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
 use crate::load::{self, Failure, Loaded, Request};
 use crate::manifest::{Entry, Times, Wait};
@@ -15,6 +15,7 @@ use crate::name::{self, Name};
 use crate::report::Time;
 use crate::report::{Level, Log, shown};
 use crate::resolve::config::{Config, ConfigError, Writer};
+use crate::resolve::devices;
 use crate::resolve::plan::{self, Action, Blacklists, PlanError};
 use crate::resolve::tree::CONFIG_FOLDERS;
 use crate::resolve::{self, ResolveError, Root, Tree};
@@ -84,7 +85,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     #[inline(never)]
     pub(super) fn load_beneath(&mut self, request: &Request) -> Result<Loaded, Failure> {
         let file = self.open_beneath(request.file).map_err(Failure::Open)?;
-        load::load_file(self.kernel, &mut self.offers, request, file)
+        load::load_file(self.kernel, &mut self.abilities, request, file)
     }
 
     /// Opens such a file; EXDEV for another.

@@ -2,11 +2,11 @@
 
 use super::{Run, Step};
 use crate::explain::{self, Case};
-use crate::kernel::{Kernel, read_small};
+use crate::kernel::Kernel;
+use crate::kernel::machine::{ModuleState, module_state};
 use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
 use crate::load::{Failure, Loaded, Request};
 use crate::name::Name;
-use crate::path_of;
 use crate::report::{Level, Log, Time};
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
@@ -53,10 +53,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// for the first without an end.
     #[inline(never)]
     pub(super) fn is_left(&mut self, step: &Step<K>, name: Name, request: &Request) -> bool {
-        let mut buf = [0; 16];
-        let state = path_of(format_args!("/sys/module/{name}/initstate"))
-            .and_then(|path| read_small(self.kernel, &path, &mut buf).ok());
-        let is_left = state == Some(b"coming");
+        let is_left = module_state(self.kernel, name) == Some(ModuleState::Coming);
         if is_left {
             self.tell_failure(step, name, request, 0, Failure::Left, 1);
         }

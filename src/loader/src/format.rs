@@ -1,8 +1,5 @@
 //! How a module file holds its image: plain or compressed, by its magic. What the image says of itself is for [`crate::elf`].
 
-use crate::errno::Errno;
-use crate::kernel::Kernel;
-
 /// How a file holds its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -46,13 +43,6 @@ impl Format {
             Format::Zstd => "zstd",
         }
     }
-}
-
-/// The format that the first bytes of `file` tell.
-pub fn format_of<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Errno> {
-    let mut magic = [0; Format::MAGIC_BYTES];
-    let len = kernel.read_at(file, &mut magic, 0)?;
-    Ok(Format::of(&magic[..len]))
 }
 
 #[cfg(test)]

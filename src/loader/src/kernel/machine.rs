@@ -1,9 +1,10 @@
-//! What the machine has and this process took, by `/proc`.
+//! The state of the machine, by `/proc` and `/sys`: its memory and this process's, and what became of a module.
 
 use core::ffi::CStr;
 
-use crate::kernel::{Kernel, read_small};
-use crate::text;
+use super::{Kernel, read_small};
+use crate::name::Name;
+use crate::{path_of, text};
 
 /// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
 pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
@@ -24,18 +25,44 @@ pub fn own_kib<K: Kernel>(kernel: &K) -> Option<(u64, u64)> {
 /// Counted page by page, unlike the fields of `status`, which processors add to in batches.
 pub fn resident_kib<K: Kernel>(kernel: &K, pid: u32) -> Option<(u64, u64)> {
     let mut buf = [0; 1024];
-    let text = fields(kernel, &crate::path_of(format_args!("/proc/{pid}/smaps_rollup"))?, &mut buf)?;
+    let text = fields(kernel, &path_of(format_args!("/proc/{pid}/smaps_rollup"))?, &mut buf)?;
     Some((kib(text, "Rss:")?, kib(text, "Anonymous:")?))
 }
 
 /// When this process was started, in µs since the boot; no more exact than the scheduler's tick (proc_pid_stat(5)).
-#[cfg(feature = "explain")]
 pub fn started_us<K: Kernel>(kernel: &K) -> Option<u64> {
     // USER_HZ is 100 on all architectures that matter here.
     const TICK_US: u64 = 10_000;
     let mut buf = [0; 512];
     let (_, behind_name) = text::rsplit_once(fields(kernel, c"/proc/self/stat", &mut buf)?, b')')?;
     Some(text::number(text::fields(behind_name.trim_ascii(), b' ').nth(19)?)? * TICK_US)
+}
+
+/// How far the kernel has got with a module (`/sys/module/NAME/initstate`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleState {
+    /// It is there, and its init has returned.
+    Live,
+    /// Its init has not returned.
+    Coming,
+    /// It is being unloaded.
+    Going,
+}
+
+/// The state of the module of that name; `None` where there is none, or it is part of the kernel.
+pub fn module_state<K: Kernel>(kernel: &K, name: Name) -> Option<ModuleState> {
+    let path = path_of(format_args!("/sys/module/{name}/initstate"))?;
+    match read_small(kernel, &path, &mut [0; 16]).ok()? {
+        b"live" => Some(ModuleState::Live),
+        b"coming" => Some(ModuleState::Coming),
+        b"going" => Some(ModuleState::Going),
+        _ => None,
+    }
+}
+
+/// Whether the kernel has the module, and its init has returned.
+pub fn is_live<K: Kernel>(kernel: &K, name: Name) -> bool {
+    module_state(kernel, name) == Some(ModuleState::Live)
 }
 
 fn fields<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> Option<&'b str> {

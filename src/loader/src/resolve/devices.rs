@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use crate::kernel::{Kernel, read_small};
 use crate::limits::{INDEX_KEY_BYTES, UEVENT_BYTES};
 use crate::report::shown;
-use crate::resolve::index::{matches_pattern, normalize_alias};
+use crate::resolve::pattern::{matches_pattern, normalize_alias};
 use crate::{path_of, text};
 
 /// A device with an alias, in sysfs.
