@@ -236,6 +236,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         sha256,
         flags,
         measure: false,
+        measure_memory: false,
         caller: Caller::Itself,
         budget_bytes: None,
     };

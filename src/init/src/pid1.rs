@@ -45,9 +45,9 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let ms = (sys::monotonic_us() - started_us) / 1000;
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
     if console.wants(Level::Debug)
-        && let Some((peak, own)) = machine::own_kib(&Linux)
+        && let Some(own_bytes) = machine::own_bytes(&Linux)
     {
-        console.line(Level::Debug, format_args!("memory: peak {peak} KiB, of its own {own} KiB"));
+        console.line(Level::Debug, format_args!("memory: {} KiB", own_bytes.div_ceil(1024)));
     }
 
     #[cfg(feature = "panic-test")]

@@ -24,6 +24,13 @@ impl<K> Default for KernelLog<K> {
     }
 }
 
+/// This build does not look for them.
+#[cfg(not(feature = "explain"))]
+pub fn tell_ignored_params<K: Kernel>(
+    _: &K, _: &CStr, _: Option<u64>, _: crate::name::Name, _: &str, _: &mut dyn FnMut(&dyn fmt::Display),
+) {
+}
+
 #[cfg(feature = "explain")]
 mod further;
 #[cfg(feature = "explain")]

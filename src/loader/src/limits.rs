@@ -99,7 +99,7 @@ pub const BUSES_BYTES: usize = 128;
 pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
 
 /// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.
-pub const PLUG_TRIED: usize = if cfg!(feature = "names") { 256 } else { 0 };
+pub const PLUG_TRIED: usize = 256;
 
 /// A text of a module's `.modinfo` with its NUL. The longest in Debian's modules, a description of a parameter, has some 700.
 pub const INFO_BYTES: usize = 4096;

@@ -3,9 +3,10 @@
 //! On the fast path (a plain file, a kernel with finit_module) a module costs open, finit_module and close. An error of the
 //! module's own is never retried through another call: that would run its init twice.
 
+use core::cell::Cell;
 use core::ffi::CStr;
 
-use crate::decode::{ImageFile, Pinned, decodes};
+use crate::decode::{Extent, ImageFile, Pinned, decodes};
 use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::format::Format;
@@ -21,8 +22,6 @@ mod failure;
 
 pub use choose::{Choice, Facts, Memory, Refusal, choose};
 pub use failure::Failure;
-
-use crate::decode::Extent;
 
 /// What the kernel is able to do, asked once and only when it matters.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +58,8 @@ pub struct Request<'a> {
     pub flags: u32,
     /// Whether to look up the file's length, for a report: one call more.
     pub measure: bool,
+    /// Whether to measure the loader's own memory while it is in use, for a report.
+    pub measure_memory: bool,
     /// Who makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
     pub caller: Caller,
 }
@@ -72,6 +73,8 @@ pub struct Loaded {
     pub file_bytes: u64,
     /// The user memory that the path was expected to take, in bytes.
     pub user_bytes: u64,
+    /// What the loader had of its own when it had most, in bytes, if that was to be measured.
+    pub own_bytes: Option<u64>,
 }
 
 /// `MODULE_INIT_IGNORE_MODVERSIONS` of `linux/module.h`: the CRCs of symbols are not compared.
@@ -135,16 +138,31 @@ struct Load<'k, 'r, K: Kernel> {
     /// Once it was measured.
     extent: Extent,
     user_bytes: u64,
+    own_bytes: Cell<Option<u64>>,
 }
 
 impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
     fn new(image: ImageFile<'k, K>, request: Request<'r>) -> Self {
-        Load { image, request, is_assumed_plain: false, extent: Extent::default(), user_bytes: 0 }
+        Load {
+            image,
+            request,
+            is_assumed_plain: false,
+            extent: Extent::default(),
+            user_bytes: 0,
+            own_bytes: Cell::new(None),
+        }
     }
 
     fn loaded(&self, path: LoadPath) -> Loaded {
         let file_bytes = if self.request.measure { self.image.len_bytes().unwrap_or(0) } else { 0 };
-        Loaded { path, file_bytes, user_bytes: self.user_bytes }
+        Loaded { path, file_bytes, user_bytes: self.user_bytes, own_bytes: self.own_bytes.get() }
+    }
+
+    /// Measures the loader's own memory, if that is asked for: the most is kept.
+    fn measure_own(&self) {
+        if self.request.measure_memory {
+            self.own_bytes.set(self.own_bytes.get().max(machine::own_bytes(self.image.kernel)));
+        }
     }
 
     /// Chooses the path, and asks what that depends on.
@@ -217,6 +235,7 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
         if let (Some(pin), true) = (request.sha256, is_read_by_kernel) {
             self.check(pin)?;
         }
+        self.measure_own();
         match path {
             LoadPath::Finit => Ok(kernel.finit_module(file, request.params, request.flags, request.caller)?),
             LoadPath::FinitCompressed => {
@@ -282,10 +301,15 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
 
     /// Has `take` take the image for as long as that may be the one with the digest.
     fn with_checked_source(&self, take: Taker) -> Result<(), StreamError> {
-        match self.request.sha256 {
-            Some(pin) => self.image.with_source(&self.extent, &mut |source| take(&mut Pinned::new(source, pin))),
-            None => self.image.with_source(&self.extent, take),
-        }
+        self.image.with_source(&self.extent, &mut |source| {
+            let result = match self.request.sha256 {
+                Some(pin) => take(&mut Pinned::new(source, pin)),
+                None => take(source),
+            };
+            // All that this takes is there yet.
+            self.measure_own();
+            result
+        })
     }
 
     fn mmap(&self) -> Result<(), Failure> {

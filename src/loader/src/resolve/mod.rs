@@ -28,7 +28,7 @@ pub type FileName = heapless::String<FILE_NAME_BYTES>;
 
 /// The folder that names and relative paths are looked up in.
 #[derive(Clone, Debug, Default)]
-pub enum Root {
+pub enum SearchRoot {
     /// That of the running kernel, then `/`.
     #[default]
     Running,
@@ -83,8 +83,8 @@ pub enum ResolveError {
     Release(Errno),
     /// A path is over [`PATH_BYTES`].
     LongPath,
-    /// This build has no feature `names`.
-    Name,
+    /// This takes the feature `names`, which this build lacks.
+    Name(&'static str),
 }
 
 impl fmt::Display for ResolveError {
@@ -96,8 +96,6 @@ impl fmt::Display for ResolveError {
             ResolveError::NotFound { indexed: false } => {
                 f.write_str("no file of that name, and no modules.dep to look it up in (depmod makes one)")
             }
-            // Without names there are no such errors.
-            ResolveError::Plan(_) | ResolveError::Tree(_) if !cfg!(feature = "names") => Ok(()),
             ResolveError::Plan(error) => error.fmt(f),
             ResolveError::Tree(TreeError::File(file, errno)) => write!(f, "{file}: {errno}: it cannot be read"),
             ResolveError::Tree(TreeError::NotAFile(file)) => {
@@ -105,7 +103,9 @@ impl fmt::Display for ResolveError {
             }
             ResolveError::Tree(TreeError::Memory(errno)) => write!(f, "{errno}: no memory for the configuration"),
             ResolveError::Release(errno) => write!(f, "{errno}: the kernel does not tell its release"),
-            ResolveError::Name => f.write_str("a name, and this build takes only paths"),
+            ResolveError::Name(what) => {
+                write!(f, "{what}, and this build takes only paths: it lacks the feature names")
+            }
             ResolveError::LongPath | ResolveError::Tree(TreeError::LongPath) => {
                 write!(f, "a path is over PATH_BYTES, {PATH_BYTES}")
             }
@@ -128,42 +128,40 @@ fn is_in<K: Kernel>(kernel: &K, folder: &Path, file: &str) -> Result<bool, Resol
     Ok(kernel.open(&absolute(folder, file)?).is_ok())
 }
 
-/// Finds the file of `module`, and leaves in `folder` the one that a relative path is in; `false` for a name.
-pub fn path<K: Kernel>(kernel: &K, root: &Root, module: &str, folder: &mut Path) -> Result<bool, ResolveError> {
+/// The folder that a path is in: empty for an absolute one; `None` for a name.
+pub fn folder_of<K: Kernel>(kernel: &K, root: &SearchRoot, module: &str) -> Result<Option<Path>, ResolveError> {
     if module.bytes().all(|b| b != b'/') {
-        return Ok(false);
+        return Ok(None);
     }
     if module.starts_with("/") {
-        return Ok(true);
+        return Ok(Some(Path::new()));
     }
     match root {
         // A missing file is found out by loading it, without a call more.
-        Root::Given(root) => folder.clone_from(root),
-        Root::Running => relative_to_default(kernel, module, folder)?,
+        SearchRoot::Given(root) => Ok(Some(root.clone())),
+        SearchRoot::Running => default_folder_of(kernel, module).map(Some),
     }
-    Ok(true)
 }
 
-/// Leaves in `folder` the one of the default root that has the file `module`.
-#[cfg_attr(feature = "names", inline(never))]
-fn relative_to_default<K: Kernel>(kernel: &K, module: &str, folder: &mut Path) -> Result<(), ResolveError> {
+/// The folder of the default root that has the file `module`.
+fn default_folder_of<K: Kernel>(kernel: &K, module: &str) -> Result<Path, ResolveError> {
     let mut release = [0; 65];
     let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
     let folders: [&[&[u8]]; 2] = [&[b"/lib/modules/", release.as_bytes()], &[b"/"]];
     for parts in folders {
-        *folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
-        if is_in(kernel, folder, module)? {
-            return Ok(());
+        let folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
+        if is_in(kernel, &folder, module)? {
+            return Ok(folder);
         }
     }
     Err(ResolveError::NotFound { indexed: true })
 }
 
 /// The folder that is `root`, or where that is the default, of the running kernel's tree.
-pub fn tree_folder<K: Kernel>(kernel: &K, root: &Root) -> Result<Path, ResolveError> {
+pub fn tree_folder<K: Kernel>(kernel: &K, root: &SearchRoot) -> Result<Path, ResolveError> {
     match root {
-        Root::Given(path) => Ok(path.clone()),
-        Root::Running => {
+        SearchRoot::Given(path) => Ok(path.clone()),
+        SearchRoot::Running => {
             let mut release = [0; 65];
             let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
             crate::path(&[b"/lib/modules/", release.as_bytes()]).ok_or(ResolveError::LongPath)
@@ -176,20 +174,19 @@ fn slash() -> Path {
 }
 
 /// Finds a file of the module `name` where no index says which files there are: in the folder of `tree`, if it is given, and
-/// where `root` is the default in `/`. Leaves there the folder that it is in.
+/// where `root` is the default in `/`. The folder that it is in, and its name.
 pub fn file_named<K: Kernel>(
-    kernel: &K, root: &Root, tree: Option<&Path>, name: &str, folder: &mut Path,
-) -> Result<Option<FileName>, ResolveError> {
-    let rest = matches!(root, Root::Running).then(slash);
-    for candidate in tree.into_iter().chain(&rest) {
+    kernel: &K, root: &SearchRoot, tree: Option<Path>, name: &str,
+) -> Result<Option<(Path, FileName)>, ResolveError> {
+    let rest = matches!(root, SearchRoot::Running).then(slash);
+    for folder in tree.into_iter().chain(rest) {
         for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
             let mut file = FileName::new();
             for part in [name, ".ko", format.ending()] {
                 file.push_str(part).map_err(|_| ResolveError::LongPath)?;
             }
-            if is_in(kernel, candidate, &file)? {
-                folder.clone_from(candidate);
-                return Ok(Some(file));
+            if is_in(kernel, &folder, &file)? {
+                return Ok(Some((folder, file)));
             }
         }
     }
@@ -201,26 +198,25 @@ mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
 
-    fn given(path: &str) -> Root {
-        Root::Given(crate::path(&[path.as_bytes()]).unwrap())
+    fn given(path: &str) -> SearchRoot {
+        SearchRoot::Given(crate::path(&[path.as_bytes()]).unwrap())
     }
 
-    fn found(kernel: &Fake, root: &Root, module: &str) -> Result<Option<String>, ResolveError> {
-        let mut folder = Path::new();
-        let is_path = path(kernel, root, module, &mut folder)?;
-        Ok(is_path.then(|| absolute(&folder, module).unwrap().to_str().unwrap().to_string()))
+    fn found(kernel: &Fake, root: &SearchRoot, module: &str) -> Result<Option<String>, ResolveError> {
+        let folder = folder_of(kernel, root, module)?;
+        Ok(folder.map(|folder| absolute(&folder, module).unwrap().to_str().unwrap().to_string()))
     }
 
     #[test]
     fn a_path_is_itself() {
         let fake = Fake::default();
-        assert_eq!(found(&fake, &Root::Running, "/x/y.ko"), Ok(Some("/x/y.ko".into())));
+        assert_eq!(found(&fake, &SearchRoot::Running, "/x/y.ko"), Ok(Some("/x/y.ko".into())));
         assert_eq!(found(&fake, &given("/r"), "x/y.ko"), Ok(Some("/r/x/y.ko".into())));
         assert_eq!(found(&fake, &given("/r"), "y.ko"), Ok(None));
         let fake = fake.with_file("/x/y.ko", b"").with_file("/lib/modules/6.1.0-test/x/z.ko", b"");
-        assert_eq!(found(&fake, &Root::Running, "x/y.ko"), Ok(Some("/x/y.ko".into())));
-        assert_eq!(found(&fake, &Root::Running, "x/z.ko"), Ok(Some("/lib/modules/6.1.0-test/x/z.ko".into())));
-        assert_eq!(found(&fake, &Root::Running, "x/a.ko"), Err(ResolveError::NotFound { indexed: true }));
+        assert_eq!(found(&fake, &SearchRoot::Running, "x/y.ko"), Ok(Some("/x/y.ko".into())));
+        assert_eq!(found(&fake, &SearchRoot::Running, "x/z.ko"), Ok(Some("/lib/modules/6.1.0-test/x/z.ko".into())));
+        assert_eq!(found(&fake, &SearchRoot::Running, "x/a.ko"), Err(ResolveError::NotFound { indexed: true }));
         let long = given(&format!("/{}", "x".repeat(505)));
         assert_eq!(is_in(&fake, &tree_folder(&fake, &long).unwrap(), "a/b.ko"), Err(ResolveError::LongPath));
     }
@@ -229,15 +225,14 @@ mod tests {
     fn a_name_is_a_file_where_there_is_no_index() {
         let fake = Fake::default().with_file("/t/snd-a.ko.xz", b"").with_file("/b.ko", b"");
         let tree = crate::path(&[b"/t"]).unwrap();
-        let named = |root: &Root, tree: Option<&Path>, name| {
-            let mut folder = Path::new();
-            let file = file_named(&fake, root, tree, name, &mut folder).unwrap()?;
+        let named = |root: &SearchRoot, tree: Option<&Path>, name| {
+            let (folder, file) = file_named(&fake, root, tree.cloned(), name).unwrap()?;
             Some(format!("{} {file}", folder.to_str().unwrap()))
         };
         assert_eq!(named(&given("/t"), Some(&tree), "snd-a"), Some("/t snd-a.ko.xz".into()));
         assert_eq!(named(&given("/t"), Some(&tree), "b"), None);
-        assert_eq!(named(&Root::Running, None, "b"), Some("/ b.ko".into()));
-        assert_eq!(named(&Root::Running, None, "snd-a"), None);
+        assert_eq!(named(&SearchRoot::Running, None, "b"), Some("/ b.ko".into()));
+        assert_eq!(named(&SearchRoot::Running, None, "snd-a"), None);
     }
 
     #[test]

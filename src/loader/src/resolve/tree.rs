@@ -117,7 +117,6 @@ impl<K: Kernel> Tree<K> {
     }
 
     /// Hands the file of each module that exports `symbol` to `each`, as far as the indexes can be read.
-    #[cfg(feature = "explain")]
     pub fn exporters(&self, symbol: &str, each: &mut dyn FnMut(&str)) {
         use crate::limits::INDEX_KEY_BYTES;
         let (Some(dep), Some(symbols)) = (self.table(0), self.table(2)) else { return };

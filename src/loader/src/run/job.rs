@@ -1,0 +1,316 @@
+//! One module file: prepared, attempted, judged and reported.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use super::names::Known;
+use super::{Run, names, optional};
+use crate::Path;
+use crate::errno::Errno;
+use crate::explain::{self, Case};
+use crate::kernel::machine::{ModuleState, is_live, module_state};
+use crate::kernel::{Caller, Kernel};
+use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
+use crate::load::{self, Failure, Loaded, Request};
+use crate::manifest::Entry;
+use crate::name::{self, Name};
+use crate::report::{Level, Log, Size, Time, shown};
+use crate::resolve;
+
+/// One module file to load.
+pub(super) struct Job<'a, K: Kernel> {
+    pub folder: &'a Path,
+    /// Its path, absolute or in `folder`.
+    pub file: &'a str,
+    /// What the manifest says of it.
+    pub entry: Entry<'a>,
+    /// What else is known of it.
+    pub known: Known<'a, K>,
+    /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
+    pub may_be_live: bool,
+    /// Whether it is no surprise if the file is not there.
+    pub may_be_absent: bool,
+}
+
+/// What became of a module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It is there.
+    Yes,
+    /// It is left out, as somebody asked for.
+    Skipped,
+    Failed,
+}
+
+/// A job whose file and parameters are known to the byte, and when and how often it was attempted.
+struct Prepared<'j, 'a, K: Kernel> {
+    job: &'j Job<'a, K>,
+    name: Name<'j>,
+    request: Request<'j>,
+    /// In µs of monotonic time; 0 where nobody wants to know.
+    since_us: u64,
+    tries: u32,
+}
+
+impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
+    /// Loads one file, and reports what came of it.
+    pub(super) fn load(&mut self, job: &Job<K>) -> Done {
+        let name = name::of(job.file);
+        let path = match resolve::absolute(job.folder, job.file) {
+            Ok(path) => path,
+            Err(error) => return self.fails_early(name, &error, job.entry.optional),
+        };
+        let params = match joined(self.kernel, &|visit| job.known.params(job.entry.params, visit)) {
+            Ok(params) => params,
+            Err(errno) => {
+                let why = format_args!("{errno}: no memory for its parameters");
+                return self.fails_early(name, &why, job.entry.optional);
+            }
+        };
+        let request = self.request(job, &path, text_of(&params));
+        let mut prepared = Prepared { job, name, request, since_us: 0, tries: 0 };
+        if self.options.dry_run {
+            return self.would_load(&prepared);
+        }
+        if job.may_be_live && is_live(self.kernel, name) {
+            self.outcome.present += 1;
+            self.report(Level::Debug, name, &"already loaded");
+            return Done::Yes;
+        }
+        if self.has_left && module_state(self.kernel, name) == Some(ModuleState::Coming) {
+            // To load it a second time would be to wait for the first without an end.
+            self.report_failure(&prepared, Failure::Left);
+            return Done::Failed;
+        }
+        let result = self.attempt(&mut prepared);
+        let done = self.judge(&prepared, result);
+        if result.is_err_and(Failure::is_left) {
+            // The call that goes on may read them.
+            core::mem::forget(params);
+        }
+        done
+    }
+
+    fn request<'j>(&self, job: &Job<'j, K>, file: &'j CStr, params: &'j CStr) -> Request<'j> {
+        let Entry { path, size_bytes, sha256, times, .. } = job.entry;
+        Request {
+            file,
+            params,
+            path,
+            size_bytes,
+            budget_bytes: self.budget_bytes,
+            sha256,
+            flags: 0,
+            measure: self.log.wants(Level::Info),
+            measure_memory: self.log.wants(Level::Debug),
+            caller: match times.timeout_ms() {
+                Some(ms) => Caller::Within(ms),
+                _ if self.in_child => Caller::Child,
+                _ => Caller::Itself,
+            },
+        }
+    }
+
+    /// Loads the file; again for as long as that may help and the entry allows it. Only the manifest's word for it makes an
+    /// init run twice.
+    fn attempt(&mut self, prepared: &mut Prepared<K>) -> Result<Loaded, Failure> {
+        let (mut wait_ms, retries) = (RETRY_WAIT_MS, prepared.job.entry.times.retries());
+        if prepared.request.measure {
+            prepared.since_us = self.kernel.now_us();
+        }
+        loop {
+            prepared.tries += 1;
+            let failure = match self.load_opened(&prepared.request) {
+                Ok(loaded) => return Ok(loaded),
+                Err(failure) => failure,
+            };
+            if prepared.tries > u32::from(retries) || !failure.may_pass() {
+                self.has_left |= failure.is_left();
+                return Err(failure);
+            }
+            self.report_try(prepared, failure, wait_ms);
+            self.pause(wait_ms);
+            wait_ms = RETRY_LONGEST_WAIT_MS.min(2 * wait_ms);
+        }
+    }
+
+    /// Loads a file from where it may be.
+    fn load_opened(&mut self, request: &Request) -> Result<Loaded, Failure> {
+        if !self.is_confined {
+            return load::load(self.kernel, &mut self.abilities, request);
+        }
+        let file = self.open_beneath(request.file).map_err(Failure::Open)?;
+        load::load_file(self.kernel, &mut self.abilities, request, file)
+    }
+
+    fn pause(&self, ms: u32) {
+        let until_us = self.kernel.now_us() + u64::from(ms) * 1000;
+        loop {
+            let left_us = until_us.saturating_sub(self.kernel.now_us());
+            if left_us == 0 {
+                return;
+            }
+            self.kernel.wait(None, left_us.div_ceil(1000) as u32);
+        }
+    }
+
+    /// What the result means for the run; reports it.
+    fn judge(&mut self, prepared: &Prepared<K>, result: Result<Loaded, Failure>) -> Done {
+        let Prepared { job, name, request, .. } = *prepared;
+        match result {
+            Ok(loaded) => {
+                self.outcome.loaded += 1;
+                self.report_loaded(prepared, &loaded);
+                self.unlink(request.file);
+                Done::Yes
+            }
+            Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
+                self.unlink(request.file);
+                self.outcome.present += 1;
+                self.report(Level::Info, name, &"already loaded");
+                Done::Yes
+            }
+            // What the person at the boot prompt asked for is no failure.
+            Err(Failure::Kernel(Errno::EPERM)) if self.options.cmdline.lists("module_blacklist", name) => {
+                self.skipped(name, &"by module_blacklist= on the kernel command line");
+                Done::Skipped
+            }
+            Err(failure) => {
+                let is_expected = job.may_be_absent && failure == Failure::Open(Errno::ENOENT);
+                if !is_expected || self.log.wants(Level::Debug) {
+                    self.report_failure(prepared, failure);
+                }
+                Done::Failed
+            }
+        }
+    }
+
+    /// Reports why a module's turn does not come.
+    fn fails_early(&mut self, name: Name, why: &dyn fmt::Display, is_optional: bool) -> Done {
+        self.report(Level::Error, name, &format_args!("{why}{}", optional(is_optional)));
+        Done::Failed
+    }
+
+    /// Deletes the file of a module that is loaded, if it is to be and holds memory.
+    fn unlink(&mut self, file: &CStr) {
+        if self.unlinks {
+            match self.kernel.unlink_from_memory(file) {
+                Ok(()) | Err(Errno::EXDEV) => {}
+                Err(errno) => self.log.line(Level::Error, format_args!("@unlink {}: {errno}", shown(file))),
+            }
+        }
+    }
+
+    fn would_load(&mut self, prepared: &Prepared<K>) -> Done {
+        let Prepared { name, request, .. } = *prepared;
+        let confined = if self.is_confined { self.open_beneath(request.file).map(drop) } else { Ok(()) };
+        let choice =
+            confined.map_err(Failure::Open).and_then(|()| load::prepare(self.kernel, &mut self.abilities, &request));
+        match choice {
+            Ok((path, format)) => {
+                self.outcome.loaded += 1;
+                let (format, file, params) = (format.name(), shown(request.file), shown(request.params));
+                let space = if params.is_empty() { "" } else { " " };
+                let what = format_args!("{name}: would load by {path}, {format}: {file}{space}{params}");
+                self.log.line(Level::Info, what);
+                Done::Yes
+            }
+            Err(failure) => {
+                self.report_failure(prepared, failure);
+                Done::Failed
+            }
+        }
+    }
+
+    fn report_loaded(&mut self, prepared: &Prepared<K>, loaded: &Loaded) {
+        let Prepared { name, request, since_us, tries, .. } = *prepared;
+        if request.measure {
+            let (us, size, path) = (self.kernel.now_us() - since_us, Size(loaded.file_bytes), loaded.path);
+            let what = format_args!("{name}: loaded by {path}, {size}, {us} us{}", Tries(tries));
+            self.log.line(Level::Info, what);
+        }
+        if let Some(own_bytes) = loaded.own_bytes {
+            let (predicted, own) = (loaded.user_bytes.div_ceil(1024), own_bytes.div_ceil(1024));
+            self.log.line(Level::Debug, format_args!("{name}: memory: predicted {predicted} KiB, took {own} KiB"));
+        }
+        if !request.params.is_empty() {
+            let (kernel, log, file, params) = (self.kernel, &mut *self.log, shown(request.file), shown(request.params));
+            explain::tell_ignored_params(kernel, request.file, request.budget_bytes, name, params, &mut |text| {
+                log.line(Level::Error, format_args!("{name}: {text}, {file}"));
+            });
+        }
+    }
+
+    /// Reports a try that is not the last.
+    fn report_try(&mut self, prepared: &Prepared<K>, failure: Failure, wait_ms: u32) {
+        if !self.log.wants(Level::Debug) {
+            return;
+        }
+        let Prepared { name, request, since_us, tries, .. } = *prepared;
+        let (exporters, klog) = (&explain::no_exporters, &self.klog);
+        let case = Case { file: request.file, failure, since_us, budget_bytes: None, exporters, log: klog };
+        let (kernel, log, wait) = (self.kernel, &mut *self.log, Time(wait_ms));
+        explain::explain(kernel, &case, &mut |cause| {
+            log.line(Level::Debug, format_args!("{name}: try {tries}: {cause}; again in {wait}"));
+        });
+    }
+
+    fn report_failure(&mut self, prepared: &Prepared<K>, failure: Failure) {
+        let Prepared { job, name, request, since_us, tries } = *prepared;
+        let (kernel, root, klog, log) = (self.kernel, &self.root, &self.klog, &mut *self.log);
+        let (file, tries, optional) = (shown(request.file), Tries(tries), optional(job.entry.optional));
+        let exporters =
+            |symbol: &str, each: &mut dyn FnMut(&str)| names::exporters(kernel, root, &job.known, symbol, each);
+        let budget_bytes = request.budget_bytes;
+        let case = Case { file: request.file, failure, since_us, budget_bytes, exporters: &exporters, log: klog };
+        explain::explain(kernel, &case, &mut |cause| {
+            log.line(Level::Error, format_args!("{name}: {cause}{tries}, {file}{optional}"));
+        });
+    }
+}
+
+/// How often a load was tried, where that was more than once.
+struct Tries(u32);
+
+impl fmt::Display for Tries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            tries => write!(f, ", {tries} tries"),
+        }
+    }
+}
+
+/// Hands each part of a text to a visitor.
+type Parts<'a> = dyn Fn(&mut dyn FnMut(&str)) + 'a;
+
+/// Parts in memory of their own, with spaces between and a NUL behind, which the parsers let through in none; `None` where
+/// there are none.
+pub(super) fn joined<K: Kernel>(kernel: &K, each: &Parts) -> Result<Option<K::Region>, Errno> {
+    let mut len = 0;
+    each(&mut |text| len += if text.is_empty() { 0 } else { text.len() + 1 });
+    if len == 0 {
+        // Most modules have none, and most of a buffer on the stack would be memory for nothing.
+        return Ok(None);
+    }
+    let mut region = kernel.allocate(len)?;
+    let mut to = region.as_mut().iter_mut();
+    each(&mut |text| {
+        text.bytes().zip(to.by_ref()).for_each(|(byte, to)| *to = byte);
+        if !text.is_empty()
+            && let Some(to) = to.next()
+        {
+            *to = b' ';
+        }
+    });
+    // Behind the last is no space.
+    if let Some(last) = region.as_mut().last_mut() {
+        *last = 0;
+    }
+    Ok(Some(region))
+}
+
+/// The text that [`joined`] made.
+pub(super) fn text_of<R: AsRef<[u8]>>(region: &Option<R>) -> &CStr {
+    region.as_ref().and_then(|text| CStr::from_bytes_until_nul(text.as_ref()).ok()).unwrap_or_default()
+}

@@ -1,0 +1,294 @@
+//! What a run does by name and by alias: plans from indexes and modprobe.d, and the commands of these.
+//!
+//! [`devices`] does so for the devices of the machine.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use super::job::{Done, Job, joined, text_of};
+use super::{At, CMDLINE, Run, optional};
+use crate::cmdline::Cmdline;
+use crate::errno::Errno;
+use crate::kernel::Kernel;
+use crate::kernel::machine::is_live;
+use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
+use crate::manifest::Entry;
+use crate::name::{self, Name};
+use crate::path_of;
+use crate::report::{Level, Log, Time, shown};
+use crate::resolve::config::{Config, ConfigError, Writer};
+use crate::resolve::plan::{self, Action, Blacklists, Module, PlanError};
+use crate::resolve::tree::CONFIG_FOLDERS;
+use crate::resolve::{self, ResolveError, SearchRoot, Tree};
+
+mod devices;
+#[cfg(test)]
+mod tests;
+
+/// What runs the command of an `install`.
+const SHELL: &CStr = c"/bin/sh";
+
+/// What a run knows of names.
+pub(super) struct Names<'r, K: Kernel> {
+    /// The tree of the root, once a name was looked up.
+    tree: Option<Tree<K>>,
+    /// What the kernel command line says of modules, as [`Config`] has it.
+    cmdline: &'r str,
+    /// The buses of all `@coldplug` so far, if there was one.
+    buses: Option<heapless::String<BUSES_BYTES>>,
+    /// What became of each module that a device asked for, by what is kept of its name.
+    tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
+}
+
+impl<'r, K: Kernel> Names<'r, K> {
+    /// Reads what the kernel command line says of modules, if it has words about them, into `buf`.
+    pub(super) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
+        let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
+        Names { tree: None, cmdline, buses: None, tried: heapless::Vec::new() }
+    }
+
+    /// The root is another: so will be its tree.
+    pub(super) fn forget_tree(&mut self) {
+        self.tree = None;
+    }
+}
+
+/// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
+fn config<'b, L: Log>(log: &mut L, cmdline: Cmdline, buf: &'b mut [u8]) -> &'b str {
+    let mut writer = Writer::new(buf);
+    let mut written = writer.cmdline(cmdline.text());
+    // dracut's, for which it writes such commands to a file.
+    cmdline.each_listed("rd.driver.blacklist", &mut |name| {
+        written = written.and_then(|()| writer.blacklist(name));
+    });
+    if written.is_err() {
+        log.line(Level::Error, format_args!("{CMDLINE}: over CMDLINE_CONFIG_BYTES, {CMDLINE_CONFIG_BYTES}"));
+    }
+    writer.finish().cmdline
+}
+
+/// What is known of a module beside its entry.
+pub(super) struct Known<'a, K: Kernel> {
+    module: Module<'a>,
+    config: Config<'a>,
+    /// The tree that its file is of, if that is open.
+    tree: Option<&'a Tree<K>>,
+}
+
+impl<K: Kernel> Known<'_, K> {
+    /// Hands the parts of its parameters to `visit`. What comes later counts: the files of modprobe.d, then the manifest, and the
+    /// last word has whoever boots.
+    pub(super) fn params(&self, entry: &str, visit: &mut dyn FnMut(&str)) {
+        let Config { files, cmdline } = self.config;
+        self.module.options(Config { files, cmdline: "" }).for_each(&mut *visit);
+        visit(entry);
+        self.module.options(Config { files: "", cmdline }).for_each(visit);
+    }
+}
+
+/// A module to be loaded by name or alias.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    name: &'a str,
+    /// What is said of it beside its name.
+    entry: &'a Entry<'a>,
+    /// Whether it is asked for by a device, for which there need be no module.
+    by_device: bool,
+}
+
+/// Hands the file of each module that exports `symbol` to `each`, by the indexes of its tree, or else of the root.
+pub(super) fn exporters<K: Kernel>(
+    kernel: &K, root: &SearchRoot, known: &Known<K>, symbol: &str, each: &mut dyn FnMut(&str),
+) {
+    if let Some(tree) = known.tree {
+        return tree.exporters(symbol, each);
+    }
+    // What is wrong with the configuration is reported by whoever looks up a name.
+    let tree = resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
+    if let Ok(Ok(tree)) = tree {
+        tree.exporters(symbol, each);
+    }
+}
+
+impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
+    /// What is known of the module of a file that is named by its path; `None`, after a report, where a blacklist names it.
+    pub(super) fn known_by_file<'n>(&mut self, name: Name<'n>) -> Option<Known<'n, K>>
+    where
+        'r: 'n,
+    {
+        let config = Config { files: "", cmdline: self.names.cmdline };
+        if !config.cmdline.is_empty() && is_blacklisted(name, config) {
+            self.skipped(name, &"blacklisted");
+            return None;
+        }
+        Some(Known { module: Module::named(name.0), config, tree: None })
+    }
+
+    /// The tree of the root, opened the first time.
+    fn open_tree(&mut self) -> Result<Tree<K>, ResolveError> {
+        if let Some(tree) = self.names.tree.take() {
+            return Ok(tree);
+        }
+        let folder = resolve::tree_folder(self.kernel, &self.root)?;
+        let log = &mut *self.log;
+        let mut tell = |file: &str, number: usize, error: ConfigError| match number {
+            0 => log.line(Level::Error, format_args!("{file}: {error}; left out")),
+            _ => log.line(Level::Error, format_args!("{file}:{number}: {error}; left out")),
+        };
+        Tree::open(self.kernel, &folder, &CONFIG_FOLDERS, &mut tell).map_err(ResolveError::Tree)
+    }
+
+    /// Loads what a name stands for.
+    pub(super) fn entry_by_name(&mut self, at: At, entry: &Entry) {
+        let name = name::of(entry.module).0;
+        match self.by_name(Asked { name, entry, by_device: false }) {
+            Ok(true) => {}
+            Ok(false) => self.fails(entry.optional),
+            Err(ResolveError::NotFound { indexed }) => {
+                let tree = self.names.tree.as_ref().filter(|_| !indexed).map(|tree| tree.folder().clone());
+                match resolve::file_named(self.kernel, &self.root, tree, name) {
+                    Ok(Some((folder, file))) => self.entry_by_file(entry, &folder, &file),
+                    Ok(None) => self.unresolved(at, entry, ResolveError::NotFound { indexed }),
+                    Err(error) => self.unresolved(at, entry, error),
+                }
+            }
+            Err(error) => self.unresolved(at, entry, error),
+        }
+    }
+
+    /// Loads the modules that a name or an alias stands for, with what they need; whether that worked, after telling if not.
+    fn by_name(&mut self, asked: Asked) -> Result<bool, ResolveError> {
+        let tree = self.open_tree()?;
+        let mut is_done = true;
+        let result = tree.plan(self.names.cmdline, Blacklists::All, asked.name, &mut |step, config| {
+            let done = match asked.by_device {
+                true => self.once(&tree, asked, step, config),
+                false => self.planned(&tree, asked, step, config),
+            };
+            if done == Done::Skipped && step.is_required && !step.is_target {
+                self.log.line(Level::Info, format_args!("{}: left out with what it needs", asked.name));
+            }
+            is_done &= done != Done::Failed || !step.is_required;
+            // Without a module that it needs, another would fail by a cause less true.
+            done == Done::Yes || !step.is_required
+        });
+        let result = result.map(|()| is_done).map_err(|error| match error {
+            PlanError::NotFound => ResolveError::NotFound { indexed: tree.is_indexed() },
+            error => ResolveError::Plan(error),
+        });
+        self.names.tree = Some(tree);
+        result
+    }
+
+    /// Does one step of a plan.
+    fn planned(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step, config: Config) -> Done {
+        let Asked { entry, by_device, .. } = asked;
+        let name = Name(step.module.name);
+        let optional = entry.optional || by_device || !step.is_required;
+        // What is said of an entry is said of what it names, not of what that needs.
+        let said = if step.is_target { *entry } else { Entry::new(entry.module) };
+        let entry = Entry { optional, ..said };
+        let known = Known { module: step.module, config, tree: Some(tree) };
+        // What a device or a soft dependency asks for need not be there.
+        let aside = if by_device || !step.is_required { Level::Debug } else { Level::Info };
+        match step.action {
+            // What does without it may go on.
+            Action::Load(_) if self.skips(name) => Done::Yes,
+            Action::Load(file) => self.load(&Job {
+                folder: tree.folder(),
+                file,
+                entry,
+                known,
+                may_be_live: !step.is_target || by_device,
+                may_be_absent: by_device || !step.is_required,
+            }),
+            // As modprobe: where the module is there, its command has nothing to do.
+            Action::Run(_) if is_live(self.kernel, name) => {
+                self.outcome.present += 1;
+                Done::Yes
+            }
+            // It may load anything.
+            Action::Run(command) if entry.sha256.is_some() => {
+                self.report(Level::Error, name, &format_args!("@sha256= cannot be checked: install {command}"));
+                Done::Failed
+            }
+            Action::Run(command) => self.command(name, command.trim_ascii(), &known, &entry),
+            Action::Builtin => {
+                self.outcome.present += 1;
+                self.report(if step.is_target { aside } else { Level::Debug }, name, &"built into the kernel");
+                Done::Yes
+            }
+            Action::Absent => {
+                let level = if aside == Level::Info { Level::Error } else { aside };
+                self.report(level, name, &format_args!("no such module in {}", shown(tree.folder())));
+                Done::Failed
+            }
+            Action::Blacklisted if by_device => {
+                self.report(Level::Debug, name, &"blacklisted");
+                Done::Skipped
+            }
+            Action::Blacklisted => {
+                self.skipped(name, &"blacklisted");
+                Done::Skipped
+            }
+        }
+    }
+
+    /// Runs the command of an `install` in place of loading the module.
+    fn command(&mut self, name: Name, command: &str, known: &Known<K>, entry: &Entry) -> Done {
+        if plan::blocks(command) {
+            self.skipped(name, &format_args!("by install {command} in modprobe.d"));
+            return Done::Yes;
+        }
+        if self.options.dry_run {
+            self.outcome.loaded += 1;
+            self.log.line(Level::Info, format_args!("{name}: would run {command}"));
+            return Done::Yes;
+        }
+        let (timeout_ms, suffix) = (entry.times.timeout_ms(), optional(entry.optional));
+        let result = self.shell(name, command, known, entry);
+        let level = if matches!(result, Ok(0)) { Level::Info } else { Level::Error };
+        let mut line = |what: fmt::Arguments| {
+            self.log.line(level, format_args!("{name}: {what}: install {command}{suffix}"));
+        };
+        match result {
+            // As wait4(2) has it: a signal's number, or 0 and the exit code above.
+            Ok(0) => line(format_args!("command done")),
+            Ok(status) if status & 0x7f == 0 => line(format_args!("exit code {} of its command", status >> 8 & 0xff)),
+            Ok(status) => line(format_args!("signal {} ended its command", status & 0x7f)),
+            Err(Errno::ENOENT) => line(format_args!("ENOENT: there is no {} for its command", shown(SHELL))),
+            Err(Errno::ETIMEDOUT) if timeout_ms.is_some() => {
+                let time = Time(timeout_ms.unwrap_or_default());
+                line(format_args!("ETIMEDOUT: its command has not ended within {time}, and was killed"));
+            }
+            Err(errno) => line(format_args!("{errno}: its command cannot be run")),
+        }
+        if !matches!(result, Ok(0)) {
+            return Done::Failed;
+        }
+        self.outcome.loaded += 1;
+        Done::Yes
+    }
+
+    /// Has the shell run a command, which finds in its environment what modprobe gives it: what wait4(2) says of it.
+    fn shell(&self, name: Name, command: &str, known: &Known<K>, entry: &Entry) -> Result<i32, Errno> {
+        let module = path_of(format_args!("MODPROBE_MODULE={name}")).ok_or(Errno::ENAMETOOLONG)?;
+        let command = joined(self.kernel, &|visit| visit(command))?;
+        // The space behind the first part is none to the shell.
+        let options = joined(self.kernel, &|visit| {
+            visit("CMDLINE_OPTS=");
+            known.params(entry.params, visit);
+        })?;
+        self.kernel.spawn(
+            &[SHELL, c"-c", text_of(&command)],
+            &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin", c"HOME=/", c"TERM=linux", &module, text_of(&options)],
+            entry.times.timeout_ms(),
+        )
+    }
+}
+
+/// Whether a blacklist of `config` names the module.
+fn is_blacklisted(name: Name, config: Config) -> bool {
+    let mut written = resolve::FileName::new();
+    fmt::write(&mut written, format_args!("{name}")).is_ok() && config.is_blacklisted(&written)
+}

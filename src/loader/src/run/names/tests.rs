@@ -1,0 +1,179 @@
+use crate::cmdline::Cmdline;
+use crate::errno::Errno;
+use crate::kernel::fake::Fake;
+use crate::limits::{BUSES_BYTES, CMDLINE_BYTES, PLUG_TRIED};
+use crate::manifest::OnError;
+use crate::run::tests::Lines;
+use crate::run::{Options, Outcome, RUN_BYTES, run};
+
+const DEP: &[u8] = b"a.ko:\nb.ko: a.ko\nc.ko:\nbus.ko:\ndisk.ko:\n";
+
+fn tree(manifest: &str, config: &str) -> Fake {
+    ["a", "b", "c", "bus", "disk"]
+        .iter()
+        .fold(Fake::default(), |fake, name| fake.with_file(&format!("/lib/modules/6.1.0-test/{name}.ko"), b""))
+        .with_file("/lib/modules/6.1.0-test/modules.dep", DEP)
+        .with_file("/lib/modules/6.1.0-test/modules.alias", b"alias pci:* bus\nalias scsi:* disk\nalias usb:* none\n")
+        .with_file("/etc/modprobe.d/a.conf", config.as_bytes())
+        .with_file("/m", manifest.as_bytes())
+}
+
+/// Runs with a kernel command line: the outcome, what was told, and which loads and programs were asked for.
+fn run_on(fake: &Fake, cmdline: &str) -> (Outcome, Vec<String>, Vec<String>) {
+    let file = Fake::default().with_file("/c", cmdline.as_bytes());
+    let mut buf = vec![0; CMDLINE_BYTES];
+    let (cmdline, read, _) = Cmdline::read(&file, c"/c", &mut buf);
+    read.unwrap();
+    let mut log = Lines::default();
+    let on_policy = |_: &OnError| {};
+    let options =
+        Options { manifest: c"/m", cmdline, budget_bytes: None, is_init: false, dry_run: false, on_policy: &on_policy };
+    let outcome = run(fake, &mut log, &options, &mut [0; RUN_BYTES]);
+    let calls = fake.calls.take().into_iter().filter(|call| call.starts_with("finit") || call.starts_with("spawn"));
+    let calls = calls.map(|call| call.replace("/lib/modules/6.1.0-test/", "").replace(" 0", "")).collect();
+    (outcome, log.0, calls)
+}
+
+#[test]
+fn parameters_come_from_files_then_the_manifest_then_the_command_line() {
+    let (outcome, _, calls) = run_on(
+        &tree("b y=2\n/lib/modules/6.1.0-test/c.ko z\n", "options b x=1\noptions a o\n"),
+        "b.y=3 a.p b.q=\"1 2\" c.n=4",
+    );
+    assert_eq!(calls, [r#"finit a.ko "o p""#, r#"finit b.ko "x=1 y=2 y=3 q=\"1 2\"""#, r#"finit c.ko "z n=4""#]);
+    assert_eq!(outcome.to_string(), "3 loaded, 0 present, 0 skipped, 0 failed");
+}
+
+#[test]
+fn a_soft_dependency_that_fails_is_no_failure() {
+    let fake = tree("c\n", "softdep c pre: none b post: bus\n").answering(&[
+        Err(Errno::ENODEV),
+        Ok(()),
+        Ok(()),
+        Err(Errno::EIO),
+    ]);
+    let (outcome, lines, calls) = run_on(&fake, "");
+    // Without what it needs, the soft dependency itself is not left out: modprobe tries it too.
+    assert_eq!(calls, ["finit a.ko \"\"", "finit b.ko \"\"", "finit c.ko \"\"", "finit bus.ko \"\""]);
+    assert!(lines[0].ends_with("/a.ko (optional)"), "{lines:?}");
+    assert_eq!(outcome.failed, 0);
+}
+
+#[test]
+fn who_boots_may_leave_modules_out() {
+    let words = "modprobe.blacklist=a rd.driver.blacklist=c module_blacklist=bus modest.skip=disk";
+    let manifest = "a\nc\n/lib/modules/6.1.0-test/c.ko\nbus\ndisk\nb\n";
+    let (outcome, lines, calls) = run_on(&tree(manifest, "").answering(&[Err(Errno::EPERM)]), words);
+    assert_eq!(outcome.to_string(), "2 loaded, 0 present, 5 skipped, 0 failed", "{lines:?}");
+    // A blacklist is for what is asked for, not for what that needs.
+    assert_eq!(calls, ["finit bus.ko \"\"", "finit a.ko \"\"", "finit b.ko \"\""]);
+    let (outcome, ..) = run_on(&tree("bus\n", "").answering(&[Err(Errno::EPERM)]), "module_blacklist=bus2");
+    assert_eq!(outcome.failed, 1);
+    // What it needs is refused: it is left out, and that is no failure either.
+    let (outcome, ..) = run_on(&tree("b\n", "").answering(&[Err(Errno::EPERM)]), "module_blacklist=a");
+    assert_eq!(outcome.to_string(), "0 loaded, 0 present, 1 skipped, 0 failed");
+}
+
+#[test]
+fn the_command_line_asks_for_modules() {
+    let words = "modules-load=none,c rd.driver.pre=bus rd.modules_load=disk";
+    let (outcome, lines, calls) = run_on(&tree("a\n", ""), words);
+    assert_eq!(calls, ["bus", "a", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")));
+    assert!(lines.iter().any(|line| line.ends_with("indexes, the kernel command line (optional)")), "{lines:?}");
+    assert_eq!(outcome.failed, 0);
+    assert_eq!(run_on(&tree("a\n", ""), "rd.driver.pre=none").0.failed, 1);
+    // The policy holds for them too.
+    let (outcome, _, calls) = run_on(&tree("@on-error stop\na\n", ""), "rd.driver.pre=none,bus modules-load=c");
+    assert_eq!((outcome.stopped, calls.len()), (true, 0));
+}
+
+#[test]
+fn commands_are_run_by_the_shell_or_leave_a_module_out() {
+    let config = "install a /bin/true\ninstall c /sbin/x $CMDLINE_OPTS\noptions c o=1\n";
+    let fake = tree("b\nc p=2\n", config).with_file("/bin/sh", b"");
+    let (outcome, lines, calls) = run_on(&fake, "");
+    assert_eq!(outcome.to_string(), "2 loaded, 0 present, 1 skipped, 0 failed", "{lines:?}");
+    assert_eq!(calls[0], "finit b.ko \"\"");
+    assert!(calls[1].starts_with(r#"spawn ["/bin/sh", "-c", "/sbin/x $CMDLINE_OPTS"]"#), "{calls:?}");
+    assert!(calls[1].ends_with(r#""MODPROBE_MODULE=c", "CMDLINE_OPTS= o=1 p=2"]"#), "{calls:?}");
+    let fake = tree("c\n", config).answering(&[Err(Errno::ENOENT)]);
+    let (outcome, lines, _) = run_on(&fake, "");
+    assert_eq!(outcome.failed, 1);
+    assert_eq!(lines, ["Error c: ENOENT: there is no /bin/sh for its command: install /sbin/x $CMDLINE_OPTS"]);
+}
+
+#[test]
+fn time_is_for_what_is_asked_for_and_for_its_command() {
+    let fake = tree("c @timeout=5s @optional\nb @timeout=5s @retry=1\n", "install c /sbin/x\n");
+    let (outcome, lines, calls) = run_on(&fake.answering(&[Err(Errno::ETIMEDOUT), Err(Errno::EBUSY)]), "");
+    let told = "Error c: ETIMEDOUT: its command has not ended within 5 s, and was killed: install /sbin/x (optional)";
+    assert_eq!(lines[0], told);
+    assert!(calls[0].starts_with("spawn ") && calls[0].ends_with(" within 5000 ms"), "{calls:?}");
+    // What b needs has none, and is not tried again.
+    assert_eq!((&calls[1..], outcome.failed), (&["finit a.ko \"\"".to_string()][..], 1));
+    let (_, _, calls) = run_on(&tree("b @timeout=7s\n", ""), "");
+    assert_eq!(calls, ["finit a.ko \"\"", "finit b.ko \"\" in a child within 7000 ms"]);
+}
+
+#[test]
+fn what_devices_need_is_loaded_for_as_long_as_that_helps() {
+    let fake = tree("@coldplug pci scsi none\n", "blacklist disk\n")
+        .with_file("/sys/bus/pci/devices/0/uevent", b"MODALIAS=pci:1\n")
+        .with_file("/sys/bus/pci/devices/1/uevent", b"DRIVER=x\nMODALIAS=pci:2\n")
+        .with_file("/sys/bus/scsi/devices/0/uevent", b"MODALIAS=scsi:1\n")
+        .with_file("/sys/bus/usb/devices/0/uevent", b"MODALIAS=usb:1\n");
+    let (outcome, lines, calls) = run_on(&fake, "");
+    assert_eq!(calls, ["finit bus.ko \"\""], "{lines:?}");
+    assert_eq!(outcome.to_string(), "1 loaded, 0 present, 0 skipped, 0 failed");
+    // What fails is told once, and not tried again; nor is a command.
+    let fake = tree("@coldplug\n@wait /dev/none @timeout=200ms\n", "alias usb:* c\ninstall c x\n")
+        .with_file("/sys/bus/pci/devices/0/uevent", b"MODALIAS=pci:1\n")
+        .with_file("/sys/bus/scsi/devices/0/uevent", b"MODALIAS=scsi:1\n")
+        .with_file("/sys/bus/usb/devices/0/uevent", b"MODALIAS=usb:1\n")
+        .with_file("/sys/module/disk/initstate", b"live\n")
+        .answering(&[Err(Errno::EIO)]);
+    let (outcome, lines, calls) = run_on(&fake, "");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("Error bus: EIO")).count(), 1, "{lines:?}");
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert_eq!((outcome.loaded, outcome.failed, outcome.present), (1, 1, 1));
+}
+
+#[test]
+fn over_the_limits_is_told() {
+    let buses = "x".repeat(BUSES_BYTES);
+    let (outcome, lines, _) = run_on(&tree(&format!("@coldplug {buses}\n"), ""), "");
+    assert_eq!((outcome.failed, lines[0].contains("over BUSES_BYTES, 128")), (1, true), "{lines:?}");
+    let (outcome, ..) = run_on(&tree(&format!("@coldplug\n@coldplug {buses}\n"), ""), "");
+    assert_eq!(outcome.failed, 0);
+    let (mut fake, mut alias) = (Fake::default().with_file("/m", b"@coldplug\n"), String::new());
+    for i in 0..=PLUG_TRIED {
+        fake = fake.with_file(&format!("/sys/bus/pci/devices/{i}/uevent"), format!("MODALIAS=pci:{i}\n").as_bytes());
+        alias += &format!("alias pci:{i} m{i}\n");
+    }
+    let fake = fake.with_file("/lib/modules/6.1.0-test/modules.alias", alias.as_bytes());
+    let (_, lines, _) = run_on(&fake, "");
+    assert!(lines.iter().any(|line| line == "Error more modules for devices than PLUG_TRIED, 256"), "{lines:?}");
+    let commas = format!("modprobe.blacklist={}", ",".repeat(CMDLINE_BYTES - 100));
+    let (outcome, lines, _) = run_on(&tree("a\n", ""), &commas);
+    assert_eq!((outcome.loaded, lines.len()), (1, 1), "{lines:?}");
+    let long = format!("{}\n", "x".repeat(300));
+    let (outcome, lines, _) = run_on(&Fake::default().with_file("/m", long.as_bytes()), "");
+    assert_eq!((outcome.failed, lines[0].contains("a path is over PATH_BYTES")), (1, true), "{lines:?}");
+}
+
+#[test]
+fn what_is_waited_for_comes_or_not() {
+    let manifest = "@wait pci:1 /dev/x\n@wait /dev/y scsi:* @timeout=50ms\n@wait /dev/z @timeout=1s @optional\n\
+        a @if=pci:1\nc @if=scsi:*\n";
+    let fake = tree(manifest, "")
+        .with_file("/dev/x", b"")
+        .with_file("/dev/y", b"")
+        .with_file("/sys/bus/pci/devices/0/uevent", b"MODALIAS=pci:1\n");
+    let (outcome, lines, calls) = run_on(&fake, "");
+    assert!(lines[0].starts_with("Info pci:1 /dev/x: there, after "), "{lines:?}");
+    assert_eq!(lines[1], "Info waiting for scsi:*");
+    assert!(lines[2].starts_with("Error scsi:*: not there after 5") && lines[2].ends_with(" ms, /m:2"), "{lines:?}");
+    assert!(lines[4].ends_with(" ms, /m:3 (optional)"), "{lines:?}");
+    assert_eq!(calls, ["finit a.ko \"\""]);
+    assert_eq!(outcome.to_string(), "1 loaded, 0 present, 1 skipped, 1 failed");
+}
