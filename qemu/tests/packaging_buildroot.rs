@@ -94,9 +94,8 @@ fn it_offers_the_features_of_the_crate_with_their_defaults() {
     assert_eq!(chosen.split_whitespace().collect::<BTreeSet<_>>(), default);
     let all: Vec<_> = options().1.iter().map(|option| format!("BR2_PACKAGE_MODEST_{option}=y")).collect();
     let offered = make(&all, &["print-MODEST_FEATURES".into()]);
-    // Two are for tests and measurements, and the kernel's build makes nothing that would take the third.
-    let others =
-        others.iter().map(|(name, _)| *name).filter(|name| !["bench", "panic-test", "xz-delta"].contains(name));
+    // These are for measurements and tests.
+    let others = others.iter().map(|(name, _)| *name).filter(|name| !["bench", "panic-test"].contains(name));
     assert_eq!(offered.split_whitespace().collect::<BTreeSet<_>>(), others.collect());
 }
 

@@ -43,9 +43,6 @@ fn all_load_by_stream(board: &str, format: Format) {
     scenario.with_disk = false;
     // Each module is decoded twice and loaded twice, on an emulated processor.
     scenario.board.qemu.timeout_s = 600;
-    if format == Format::Zstd {
-        scenario.options.init = scenario.options.init.with_file_name("modest-gzip,stream,xz,zstd");
-    }
     let names = idle_modules(&scenario);
     scenario.options.change.format = (format != Format::Xz).then_some(format);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));

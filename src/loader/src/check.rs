@@ -224,7 +224,7 @@ impl Display for Json<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::tests::Made;
+    use crate::elf::made::Made;
     use crate::kernel::fake::Fake;
 
     const INFO: &[&str] =

@@ -141,7 +141,7 @@ pub fn first_missing<K: Kernel, B: Bytes, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::tests::Made;
+    use crate::elf::made::Made;
     use crate::kernel::fake::Fake;
 
     #[test]

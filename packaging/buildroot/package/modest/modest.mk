@@ -13,7 +13,7 @@ MODEST_LICENSE = Apache-2.0 or MIT
 MODEST_LICENSE_FILES = LICENSE-APACHE LICENSE-MIT
 
 MODEST_FEATURES = $(strip \
-	$(foreach f,gzip xz zstd stream names explain time pin, \
+	$(foreach f,gzip xz zstd names explain, \
 		$(if $(BR2_PACKAGE_MODEST_$(call UPPERCASE,$(f))),$(f))))
 
 # How it is compiled is in files of modest itself, which vendoring leaves alone. PKG_CARGO_ENV has flags of the linker that gcc

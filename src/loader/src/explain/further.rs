@@ -465,7 +465,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::tests::Made;
+    use crate::elf::made::Made;
     use crate::explain::no_exporters;
     use crate::kernel::fake::Fake;
     use crate::klog::KernelLog;

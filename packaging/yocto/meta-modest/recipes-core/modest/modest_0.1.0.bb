@@ -8,15 +8,11 @@ SECTION = "base"
 require modest.inc
 
 # What it can do; README.md of the project says what each is for.
-PACKAGECONFIG ??= "explain gzip names pin stream time xz"
+PACKAGECONFIG ??= "explain gzip names xz zstd"
 PACKAGECONFIG[explain] = "--features explain"
 PACKAGECONFIG[gzip] = "--features gzip"
 PACKAGECONFIG[names] = "--features names"
-PACKAGECONFIG[pin] = "--features pin"
-PACKAGECONFIG[stream] = "--features stream"
-PACKAGECONFIG[time] = "--features time"
 PACKAGECONFIG[xz] = "--features xz"
-PACKAGECONFIG[xz-delta] = "--features xz-delta"
 PACKAGECONFIG[zstd] = "--features zstd"
 
 # The classes of some releases know CARGO_PROFILE, those of others the two others.
