@@ -1,6 +1,6 @@
 //! A file's bytes: read piece by piece, to their end, and let go of behind what was read.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, read_full_at};
 use crate::limits::{FORGET_BYTES, READ_BYTES};
 use crate::source::{DecodeError, Source};
 
@@ -20,7 +20,7 @@ impl<'k, K: Kernel> Plain<'k, K> {
 
 impl<K: Kernel> Source for Plain<'_, K> {
     fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
-        let filled = read_full_at(self.kernel, self.file, out, self.offset)?;
+        let filled = read_full_at(self.kernel, self.file, out, self.offset).map_err(DecodeError::Read)?;
         forget_behind(self.kernel, self.file, self.offset, filled);
         self.offset += filled as u64;
         Ok(filled)
@@ -41,21 +41,9 @@ fn forget_behind<K: Kernel>(kernel: &K, file: &K::File, offset: u64, len: usize)
     }
 }
 
-/// Reads from `offset` until `buf` is full or the file ends: the number of bytes.
-pub fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, DecodeError> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match kernel.read_at(file, &mut buf[filled..], offset + filled as u64).map_err(DecodeError::Read)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
-
 /// Fills `buf` from `offset`.
 pub fn read_exact_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<(), DecodeError> {
-    match read_full_at(kernel, file, buf, offset)? {
+    match read_full_at(kernel, file, buf, offset).map_err(DecodeError::Read)? {
         n if n == buf.len() => Ok(()),
         _ => Err(DecodeError::Truncated),
     }

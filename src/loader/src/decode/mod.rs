@@ -5,7 +5,7 @@
 
 use crate::errno::Errno;
 use crate::format::Format;
-use crate::kernel::{Kernel, StreamError, Taker};
+use crate::kernel::{Kernel, StreamError, Taker, read_full_at};
 use crate::source::DecodeError;
 
 #[cfg(feature = "gzip")]
@@ -26,7 +26,7 @@ pub mod zstd;
 #[path = "absent.rs"]
 pub mod zstd;
 
-pub use input::{Input, Plain, read_exact_at, read_full_at};
+pub use input::{Input, Plain, read_exact_at};
 pub use pinned::Pinned;
 
 /// Whether this build decodes `format` itself.
@@ -117,12 +117,8 @@ impl<'k, K: Kernel> ImageFile<'k, K> {
 /// The format that the first bytes of `file` tell.
 pub fn format_of<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Errno> {
     let mut magic = [0; Format::MAGIC_BYTES];
-    match read_full_at(kernel, file, &mut magic, 0) {
-        Ok(len) => Ok(Format::of(&magic[..len])),
-        Err(DecodeError::Read(errno)) => Err(errno),
-        // It reports no other.
-        Err(_) => Err(Errno::EIO),
-    }
+    let len = read_full_at(kernel, file, &mut magic, 0)?;
+    Ok(Format::of(&magic[..len]))
 }
 
 /// Memory for the dictionary and the input of `extent`.

@@ -201,6 +201,18 @@ pub fn read_full<'b, K: Kernel>(kernel: &K, file: &K::File, buf: &'b mut [u8]) -
     Ok(&buf[..len])
 }
 
+/// Reads from `offset` until `buf` is full or the file ends: the number of bytes.
+pub fn read_full_at<K: Kernel>(kernel: &K, file: &K::File, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match kernel.read_at(file, &mut buf[filled..], offset + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
 /// Reads a small file whole, such as one of `/proc` or `/sys`, without the newline at its end; what does not fit is left.
 pub fn read_small<'b, K: Kernel>(kernel: &K, path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let file = kernel.open(path)?;

@@ -1,0 +1,68 @@
+//! Why a file is not a module that this kernel could take.
+
+use core::fmt;
+
+use super::abi::{ET_DYN, ET_EXEC};
+use super::machine::{Machine, THIS_MACHINE};
+use crate::kernel::FileKind;
+use crate::source::DecodeError;
+
+/// What makes a file no module that this kernel could take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Fault {
+    Unreadable(DecodeError),
+    NotRegular(FileKind),
+    Empty,
+    NotElf([u8; 4]),
+    OtherMachine(Machine),
+    NotRelocatable(u16),
+    /// The file ends before the bytes that its headers name.
+    Truncated {
+        needs_bytes: u64,
+        has_bytes: u64,
+    },
+    /// No symbol table: the kernel cannot link it.
+    Stripped,
+    /// What is wrong with the ELF header.
+    Header(&'static str),
+    /// What is wrong with the section header of that number.
+    Section(u16, &'static str),
+    /// No section of this name.
+    Lacks(&'static str),
+    /// What is wrong with the names and values in a section.
+    Content(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Unreadable(error) => error.fmt(f),
+            Fault::NotRegular(FileKind::Directory) => f.write_str("it is a directory, not a module"),
+            Fault::NotRegular(_) => f.write_str("it is a device, FIFO or socket, not a module"),
+            Fault::Empty => f.write_str("the file is empty"),
+            Fault::NotElf([a, b, c, d]) => {
+                write!(f, "not a module: it begins with {a:02x} {b:02x} {c:02x} {d:02x}, not with the magic of ELF")
+            }
+            Fault::OtherMachine(machine) => write!(f, "built for {machine}; this machine is {THIS_MACHINE}"),
+            Fault::NotRelocatable(ET_EXEC | ET_DYN) => f.write_str("it is a program or a shared library, not a module"),
+            Fault::NotRelocatable(kind) => write!(f, "its ELF type is {}, not a module's (1)", usize::from(*kind)),
+            Fault::Truncated { needs_bytes, has_bytes } => {
+                write!(f, "the file is truncated: it has {has_bytes} bytes, and its headers speak of {needs_bytes}")
+            }
+            Fault::Stripped => f.write_str("the module is stripped: it has no symbol table, so it cannot be linked"),
+            Fault::Header(what) => write!(f, "its ELF header is damaged: {what}"),
+            Fault::Section(number, what) => write!(f, "its section header {} is damaged: {what}", usize::from(*number)),
+            Fault::Lacks(section) => {
+                write!(f, "it has no section {section}: an object file that modpost did not make a module")
+            }
+            Fault::Content(what) => write!(f, "the module is damaged: {what}"),
+        }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Fault {
+        Fault::Unreadable(error)
+    }
+}
