@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use modest_loader::elf::Machine;
-use modest_loader::manifest::{Entry, Line, size_bytes};
+use modest_loader::manifest::{Entry, Line, quote_comments, size_bytes};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -249,6 +249,13 @@ fn parsed(line: &str) -> Result<Line<'_>, String> {
     Line::parse(line.as_bytes()).map_err(|e| e.problem.to_string())
 }
 
+/// Parameters as a manifest can hold them.
+pub(crate) fn quoted(params: &str) -> String {
+    let mut quoted = String::new();
+    quote_comments(params, &mut quoted).expect("a string takes any text");
+    quoted
+}
+
 impl<'de> Deserialize<'de> for Module {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -275,7 +282,7 @@ impl<'de> Deserialize<'de> for Module {
             }
         }
         let Table { name, params, optional } = deserializer.deserialize_any(NameOrTable)?;
-        let line = Line::Entry(Entry { optional, params: params.trim(), ..Entry::new(&name) });
+        let line = Line::Entry(Entry { optional, params: &quoted(params.trim()), ..Entry::new(&name) });
         let text = line.to_string();
         match parsed(&text) {
             Ok(read) if read == line => Ok(Module { line: text }),

@@ -13,7 +13,7 @@ use modest_loader::pin::Pin;
 use modest_loader::resolve::config::Config;
 use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
 
-use crate::board::{Board, KernelSpec};
+use crate::board::{Board, KernelSpec, quoted};
 use crate::did_you_mean;
 use crate::kernel::Tree;
 use crate::modprobe::Database;
@@ -266,8 +266,8 @@ impl Plan {
             };
             check_length(&root, file)?;
             let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
-            let params = [options.as_str(), params].join(" ");
-            let (params, device) = (params.trim(), device.as_deref());
+            let (params, device) = (quoted(&[options.as_str(), params].join(" ")), device.as_deref());
+            let params = params.trim();
             let sha256 = match sha256 {
                 Some(digest) => Some(Pin::parse(digest).map_err(|_| anyhow!("{digest}: expected a SHA-256"))?),
                 None => None,
@@ -398,6 +398,17 @@ mod tests {
         assert_eq!(notes[1..], [built_in]);
         let (_, text) = resolved("/lib/modules/6.1.0/k/crc.ko").unwrap();
         assert!(text.ends_with("k/crc.ko.gz @size=7\n@switch-root\n"), "{text}");
+    }
+
+    #[test]
+    fn parameters_are_no_comments() {
+        let (_tmp, tree) = tree(&[("modules.dep", b"k/a.ko:\n"), ("k/a.ko", b""), ("o.conf", b"options a #x b=1 #\n")]);
+        let modules = r#"modules = [{ name = "a", params = 'c="d # e" #f g#h' }]"#;
+        let (_, kernels) = MINIMAL.split_once("cmdline").unwrap();
+        let board = board(&format!("description = \"\"\narch = \"aarch64\"\n{modules}\ncmdline{kernels}")).unwrap();
+        let plan = resolve(&Source::board(&board, &board.kernels[0]), &tree).unwrap();
+        let listing = plan.listing(&tree).unwrap();
+        assert!(listing.contains("\nk/a.ko \"#x\" b=1 \"#\" c=\"d # e\" \"#f\" g#h\n"), "{listing}");
     }
 
     #[test]

@@ -12,19 +12,13 @@
 
 use core::fmt;
 
-#[cfg(feature = "explain")]
-pub mod check;
 pub mod cmdline;
 pub mod decode;
 pub mod elf;
 pub mod errno;
 pub mod explain;
 pub mod format;
-#[cfg(feature = "explain")]
-pub mod kallsyms;
 pub mod kernel;
-#[cfg(feature = "explain")]
-pub mod klog;
 pub mod limits;
 pub mod load;
 pub mod load_path;

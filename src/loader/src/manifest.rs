@@ -1,8 +1,9 @@
 //! The manifest's grammar, both ways: the build host writes lines with [`Line`]'s `Display`, the target reads them with
 //! [`Line::parse`].
 //!
-//! One rule: what begins with `@` is for modest, everything else is what `insmod` would be given. So `/etc/modules`,
-//! `modules-load.d/*.conf`, Android's `modules.load` and OpenWrt's `modules.d/*` are manifests as they are.
+//! One rule: what begins with `@` is for modest, everything else is what `insmod` would be given. A word that begins with
+//! `#` begins a comment. So `/etc/modules`, `modules-load.d/*.conf`, Android's `modules.load` and OpenWrt's `modules.d/*`
+//! are manifests as they are.
 
 use core::fmt;
 
@@ -14,7 +15,7 @@ use crate::text::{self, Words};
 /// One line of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// Nothing: a blank line or a comment (`#` or `;` first).
+    /// Nothing: a blank line, or a comment alone (`#` or `;` first).
     Empty,
     /// `@root DIR`: where names and relative paths are looked up, from here on.
     Root(&'a str),
@@ -252,10 +253,11 @@ impl<'a> Line<'a> {
     }
 
     fn parse_text(line: &'a str) -> Result<Self, (usize, Problem<'a>)> {
+        let line = before_comment(line);
         let control = line.bytes().enumerate().find(|(_, b)| b.is_ascii_control() && *b != b'\t');
         let mut words = Words::new(line);
         let Some((at, first)) = words.next() else { return Ok(Line::Empty) };
-        if matches!(first.as_bytes()[0], b'#' | b';') {
+        if first.as_bytes()[0] == b';' {
             return Ok(Line::Empty);
         }
         if let Some((at, byte)) = control {
@@ -398,6 +400,12 @@ fn begins_with_mark(line: &[u8]) -> bool {
     marks.iter().any(|mark| line.starts_with(mark))
 }
 
+/// A line up to its comment: to the first word, which a quote can protect, that begins with `#`.
+fn before_comment(line: &str) -> &str {
+    let comment = Words::new(line).find(|(_, word)| word.as_bytes()[0] == b'#');
+    comment.map_or(line, |(at, _)| text::cut(line, at).0)
+}
+
 fn path<'a>((at, word): (usize, &'a str)) -> Result<&'a str, (usize, Problem<'a>)> {
     if word.as_bytes()[0] == b'/' { Ok(word) } else { Err((at, Problem::Not(word, Expected::Path))) }
 }
@@ -513,6 +521,20 @@ pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
     }
 }
 
+/// Writes parameters so that a manifest can hold them: a word that begins with `#` is put in double quotes, which the
+/// kernel removes (`next_arg` of lib/cmdline.c); otherwise it would begin a comment. A word that has quotes already stays as it
+/// is, since quotes cannot be nested.
+pub fn quote_comments(params: &str, out: &mut impl fmt::Write) -> fmt::Result {
+    let mut written = 0;
+    for (at, word) in Words::new(params) {
+        if word.starts_with('#') && !word.contains('"') {
+            write!(out, "{}\"{word}\"", text::cut(text::cut(params, at).0, written).1)?;
+            written = at + word.len();
+        }
+    }
+    out.write_str(text::cut(params, written).1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -539,7 +561,7 @@ mod tests {
     #[test]
     fn lines_of_every_kind() {
         let parse = |text: &'static str| Line::parse(text.as_bytes()).unwrap();
-        for empty in ["", "   ", "\t", "# x @y \"", "; z", "  # indented"] {
+        for empty in ["", "   ", "\t", "#", "# x @y \"", "; z", "  # indented", "#glued", "# \r\u{7}"] {
             assert_eq!(parse(empty), Line::Empty);
         }
         assert_eq!(parse("@root /lib/modules/6.12.1"), Line::Root("/lib/modules/6.12.1"));
@@ -569,8 +591,60 @@ mod tests {
         assert_eq!(entry("foo @path=mmap").path, Some(LoadPath::Mmap));
         let times = Times::new(Some(1500), RETRIES);
         assert_eq!(entry("foo @timeout=1500ms @retry=60 a=1"), Entry { times, params: "a=1", ..Entry::new("foo") });
-        assert_eq!(entry("foo a=#1").params, "a=#1");
         assert_eq!(entry("foo @if=usb:v1*d[0-9]* a=1").device, Some("usb:v1*d[0-9]*"));
+    }
+
+    #[test]
+    fn a_word_that_begins_with_a_number_sign_begins_a_comment() {
+        let parse = |text: &'static str| Line::parse(text.as_bytes()).unwrap();
+        for (with, without) in [
+            ("ext4 # the root", "ext4"),
+            ("ext4\t#the root", "ext4"),
+            ("foo @optional # @optional", "foo @optional"),
+            ("foo @size=3M a=1  # a quote \" that is never closed", "foo @size=3M a=1"),
+            ("foo # a bell \u{7} and a carriage return\r", "foo"),
+            ("@budget 512K # 513", "@budget 512K"),
+            ("@unlink #", "@unlink"),
+            ("@on-error exec /bin/sh # or reboot", "@on-error exec /bin/sh"),
+            ("@coldplug # all", "@coldplug"),
+            ("@coldplug mmc  usb # not pci", "@coldplug mmc  usb"),
+            ("@wait /dev/vda # /dev/vdb", "@wait /dev/vda"),
+            ("@wait /dev/vda @timeout=5s # @optional", "@wait /dev/vda @timeout=5s"),
+        ] {
+            assert_eq!(parse(with), parse(without), "{with}");
+        }
+        for (line, params) in [
+            ("foo a=#1", "a=#1"),
+            ("foo a#b c# d", "a#b c# d"),
+            ("foo a=\"x # y\" # z", "a=\"x # y\""),
+            ("foo \"#x\" \"# y\"", "\"#x\" \"# y\""),
+            // Single quotes are characters as any other, as to the kernel.
+            ("foo a='x # y'", "a='x"),
+        ] {
+            assert_eq!(entry(line).params, params, "{line}");
+        }
+        assert_eq!(entry("a#b.ko").module, "a#b.ko");
+        // What stands in the way of a comment is an error at its own column.
+        for (line, column) in
+            [("@root # /lib", 1), ("foo @if= # a", 5), ("foo a=\"x # y", 7), ("@switch-root / # x", 14)]
+        {
+            assert_eq!(Line::parse(line.as_bytes()).unwrap_err().column, column, "{line}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_would_begin_a_comment_are_quoted() {
+        for (params, quoted) in [
+            ("", ""),
+            (" a=1  b#c ", " a=1  b#c "),
+            ("#x", "\"#x\""),
+            ("a=1 #x  #\tb=\"c #d\" ", "a=1 \"#x\"  \"#\"\tb=\"c #d\" "),
+            ("#a=\"b c\"", "#a=\"b c\""),
+        ] {
+            let mut out = String::new();
+            quote_comments(params, &mut out).unwrap();
+            assert_eq!(out, quoted);
+        }
     }
 
     #[test]
@@ -651,7 +725,7 @@ mod tests {
     #[test]
     fn a_foreign_manifest_is_taken_as_it_is() {
         let android = "kernel/drivers/tty/serial/8250/8250.ko\nzram.ko\n";
-        let debian = "# /etc/modules: kernel modules to load at boot time.\n\nloop max_loop=64\n";
+        let debian = "# /etc/modules: kernel modules to load at boot time.\n\nloop max_loop=64\nvfat    # for \"boot\n";
         let openwrt = "nf_conntrack\nip6_tables\nsch_fq_codel limit=1000 \n";
         let systemd = "; comment\n# other\nvirtio-net\n";
         for text in [android, debian, openwrt, systemd] {

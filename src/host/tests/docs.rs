@@ -1,0 +1,134 @@
+//! The pages for users: that their manifests are manifests, and their links lead somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use modest_loader::manifest::Line;
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All pages, each with its path from the project's folder.
+fn pages() -> Vec<(String, String)> {
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from);
+    let docs =
+        fs::read_dir(project().join("docs")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let docs = docs.filter(|file| file.ends_with(".md")).map(|file| format!("docs/{file}"));
+    let layer = "packaging/yocto/meta-modest/README.md".to_string();
+    let files = top.into_iter().chain(docs).chain([layer]);
+    files
+        .map(|file| (fs::read_to_string(project().join(&file)).unwrap(), file))
+        .map(|(text, file)| (file, text))
+        .collect()
+}
+
+/// A line of a page.
+struct PageLine<'p> {
+    /// Counted from 1.
+    number: usize,
+    text: &'p str,
+    /// In a fenced block, what stands behind its first backquotes.
+    fenced: Option<&'p str>,
+}
+
+/// The lines of a page, without those that begin or end fenced blocks.
+fn lines(page: &str) -> impl Iterator<Item = PageLine<'_>> {
+    let mut fenced = None;
+    page.lines().enumerate().filter_map(move |(i, text)| {
+        if let Some(kind) = text.strip_prefix("```") {
+            fenced = if fenced.is_some() { None } else { Some(kind) };
+            return None;
+        }
+        Some(PageLine { number: i + 1, text, fenced })
+    })
+}
+
+/// The places in a page that are wrong, each with what is wrong there.
+fn complain(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn example_manifests_are_read_by_the_loader() {
+    let (mut wrong, mut examples) = (Vec::new(), Vec::new());
+    for (file, page) in pages() {
+        for line in lines(&page).filter(|line| line.fenced == Some("manifest")) {
+            match Line::parse(line.text.as_bytes()) {
+                Ok(Line::Empty) => {}
+                Ok(_) => examples.push(file.clone()),
+                Err(e) => wrong.push(format!("{file}:{}:{}: {}", line.number, e.column, e.problem)),
+            }
+        }
+    }
+    complain(&wrong);
+    for file in ["README.md", "docs/manifest.md", "docs/hooks.md", "docs/migrations.md"] {
+        assert!(examples.iter().any(|example| example == file), "no manifest in {file}");
+    }
+    let manual = fs::read_to_string(project().join("docs/man/modest.manifest.5")).unwrap();
+    let (_, example) = manual.split_once(".Sh EXAMPLES\n.Bd -literal\n").unwrap();
+    let (example, _) = example.split_once("\n.Ed\n").unwrap();
+    for line in example.lines() {
+        Line::parse(line.as_bytes()).unwrap_or_else(|e| panic!("modest.manifest.5: {line}: {}", e.problem));
+    }
+}
+
+/// A file that a page writes is what its name says.
+#[test]
+fn files_that_pages_call_manifests_are_among_the_examples() {
+    let (mut wrong, mut manifests) = (Vec::new(), 0);
+    for (file, page) in pages() {
+        let mut before = "";
+        for (i, text) in page.lines().enumerate() {
+            if let Some(kind) = text.strip_prefix("```")
+                && before.ends_with(".manifest`:")
+            {
+                manifests += 1;
+                if kind != "manifest" {
+                    wrong.push(format!("{file}:{}: expected ```manifest", i + 1));
+                }
+            }
+            before = if text.is_empty() { before } else { text };
+        }
+    }
+    complain(&wrong);
+    assert!(manifests >= 5, "{manifests}");
+}
+
+/// The anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_to_files_and_headings() {
+    let (mut wrong, mut links) = (Vec::new(), 0);
+    for (file, page) in pages() {
+        for line in lines(&page).filter(|line| line.fenced.is_none()) {
+            for target in line.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                links += 1;
+                let (to, heading) = target.split_once('#').unwrap_or((target, ""));
+                let to = if to.is_empty() {
+                    project().join(&file)
+                } else {
+                    project().join(&file).parent().unwrap().join(to)
+                };
+                let has_heading = |text: &str| {
+                    lines(text).any(|l| l.fenced.is_none() && l.text.starts_with('#') && anchor(l.text) == heading)
+                };
+                let leads = if heading.is_empty() {
+                    to.exists()
+                } else {
+                    fs::read_to_string(&to).is_ok_and(|text| has_heading(&text))
+                };
+                if !leads {
+                    wrong.push(format!("{file}:{}: nothing is at {target}", line.number));
+                }
+            }
+        }
+    }
+    complain(&wrong);
+    assert!(links >= 20, "{links}");
+}
