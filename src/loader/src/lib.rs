@@ -10,8 +10,6 @@
 
 #![cfg_attr(not(test), no_std)]
 
-use core::fmt;
-
 #[cfg(feature = "explain")]
 pub mod check;
 pub mod cmdline;
@@ -30,6 +28,7 @@ pub mod load;
 pub mod load_path;
 pub mod manifest;
 pub mod name;
+pub mod path;
 pub mod pin;
 pub mod report;
 pub mod resolve;
@@ -39,27 +38,4 @@ pub mod source;
 pub mod sys;
 pub mod text;
 
-/// A path as the kernel takes it, in fixed memory.
-pub type Path = heapless::CString<{ limits::PATH_BYTES }>;
-
-/// The path that `text` spells; `None` as with [`path`].
-pub fn path_of(text: fmt::Arguments) -> Option<Path> {
-    struct Spelled(Path);
-    impl fmt::Write for Spelled {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            self.0.extend_from_bytes(part.as_bytes()).map_err(|_| fmt::Error)
-        }
-    }
-    let mut path = Spelled(Path::new());
-    fmt::write(&mut path, text).ok()?;
-    Some(path.0)
-}
-
-/// Joins `parts` to a path; `None` when it would be longer than [`limits::PATH_BYTES`] or holds a NUL.
-pub fn path(parts: &[&[u8]]) -> Option<Path> {
-    let mut path = Path::new();
-    for part in parts {
-        path.extend_from_bytes(part).ok()?;
-    }
-    Some(path)
-}
+pub use path::{Path, joined as path, spelled as path_of};

@@ -486,7 +486,7 @@ fn open_without_links(dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
         if name == b".." {
             return Err(Errno::EXDEV);
         }
-        let name = crate::path(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
+        let name = crate::path::joined(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
         // O_DIRECTORY is not asked for: it would have the same errno for a link as for a file.
         let opened = openat(Some(folder.as_ref().unwrap_or(dir)), &name, READING | O_NOFOLLOW);
         let opened = opened.map_err(|errno| if errno == Errno::ELOOP { Errno::EXDEV } else { errno })?;
