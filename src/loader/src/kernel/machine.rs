@@ -90,7 +90,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "explain")]
     fn our_own_start_is_read() {
         let started = started_us(&crate::sys::Linux).unwrap();
         let now = crate::sys::Linux.now_us();

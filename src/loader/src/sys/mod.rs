@@ -289,7 +289,7 @@ pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> 
 pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
     let args = [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()];
     // The smallest builds list no folder that a network could be behind.
-    if cfg!(feature = "names") { call_restarting(nr::__NR_getdents64, args) } else { call(nr::__NR_getdents64, args) }
+    call_restarting(nr::__NR_getdents64, args)
 }
 
 /// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
