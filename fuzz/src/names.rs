@@ -4,8 +4,8 @@ use modest_index_writer::binary_index;
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{ALIAS_MATCHES, CONFIG_BYTES, PLAN_VISITED};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::Plan;
 use modest_loader::resolve::config::{Config, ConfigError, Writer};
+use modest_loader::resolve::dep::Files;
 use modest_loader::resolve::devices as sysfs;
 use modest_loader::resolve::index::Index;
 use modest_loader::resolve::pattern::{matches_pattern, normalize_alias};
@@ -148,7 +148,7 @@ pub fn config(data: &[u8]) {
     let builtin_alias = Some(Table::text("modules.builtin.modinfo", part(8)));
     let indexes = Indexes { dep, alias, symbols, builtin, builtin_alias };
     let dep_text = String::from_utf8_lossy(part(4)).into_owned();
-    let widest = dep_text.lines().map(|line| Plan::of_line(line).dependencies().count()).max().unwrap_or(0);
+    let widest = dep_text.lines().map(|line| Files::of_line(line).dependencies().count()).max().unwrap_or(0);
     for (name, blacklists) in
         utf8(part(0)).split('\n').take(4).zip([Blacklists::All, Blacklists::Aliases].iter().cycle())
     {
