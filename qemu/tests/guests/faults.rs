@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mkmodest::codec::encode;
-use mkmodest::depmod::binary_index;
+use modest_index_writer::binary_index;
 use modest_loader::format::Format;
 use modest_qemu::modest;
 

@@ -11,6 +11,7 @@ use crate::kernel::machine::is_live;
 use crate::kernel::{FileKind, Kernel, read_small};
 use crate::load;
 use crate::name::{self, Name};
+use crate::path;
 use crate::report::shown;
 
 type Image<'b> = Elf<&'b mut dyn Bytes>;
@@ -137,7 +138,7 @@ fn find_missing_symbols<K: Kernel>(kernel: &K, elf: &mut Image, out: &mut Out) -
 
 /// Whether the kernel has the module, loaded or built in.
 fn is_there<K: Kernel>(kernel: &K, name: Name) -> bool {
-    is_live(kernel, name) || crate::path_of(format_args!("/sys/module/{name}")).is_some_and(|path| kernel.exists(&path))
+    is_live(kernel, name) || path::spelled(format_args!("/sys/module/{name}")).is_some_and(|path| kernel.exists(&path))
 }
 
 /// Takes the items of a list.

@@ -5,7 +5,7 @@ use crate::elf::{Elf, NAME_BYTES, THIS_MACHINE};
 use crate::kernel::Kernel;
 use crate::load::{self, Request};
 use crate::name::{self, Name};
-use crate::path_of;
+use crate::path;
 use crate::report::shown;
 use crate::text::{self, Words};
 
@@ -38,7 +38,8 @@ fn is_for_any_module(param: &str) -> bool {
 
 /// Whether the parameter is in sysfs. A module may have one that is not, which only its file tells.
 fn is_in_sysfs<K: Kernel>(kernel: &K, name: Name, param: &str) -> bool {
-    path_of(format_args!("/sys/module/{name}/parameters/{}", Name(param))).is_some_and(|path| kernel.exists(&path))
+    path::spelled(format_args!("/sys/module/{name}/parameters/{}", Name(param)))
+        .is_some_and(|path| kernel.exists(&path))
 }
 
 /// The parameter of a module that is most like the one wanted.

@@ -1,6 +1,6 @@
 //! The headers of frames and blocks.
 
-use super::super::Input;
+use super::super::input::Input;
 use crate::kernel::Kernel;
 use crate::source::DecodeError;
 

@@ -7,7 +7,8 @@
 //! A block is read whole, for its streams of bits run from their ends; what it stands for is made only as it is asked for.
 //! A raw block and one of equal bytes are literals without sequences, so that one loop makes all three.
 
-use super::{Extent, Input, allocate};
+use super::extent::{Extent, allocate};
+use super::input::Input;
 use crate::kernel::{Kernel, StreamError, Taker};
 use crate::source::{DecodeError, Source};
 use bits::{BITS_BROKEN, Bits, Cursor, SLACK_BYTES};
