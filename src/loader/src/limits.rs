@@ -88,6 +88,9 @@ pub const RETRY_LONGEST_WAIT_MS: u32 = 1000;
 /// A file's name in a folder: NAME_MAX.
 pub const FILE_NAME_BYTES: usize = 255;
 
+/// Lines of a file of modprobe.d that are reported one by one: what is wrong with a whole file is wrong a thousand times.
+pub const CONFIG_ERRORS: usize = 10;
+
 /// What a device says of itself in sysfs: the kernel's UEVENT_BUFFER_SIZE.
 pub const UEVENT_BYTES: usize = 2048;
 

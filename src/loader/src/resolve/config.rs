@@ -4,6 +4,7 @@
 //! A bad line is told and left out, as kmod does it (libkmod-config.c).
 
 use crate::errno::Errno;
+use crate::limits::CONFIG_ERRORS;
 use crate::text;
 
 use super::pattern::{Brackets, matches_pattern};
@@ -36,12 +37,15 @@ pub enum ConfigError {
     NotUtf8,
     /// The file cannot be read.
     Read(Errno),
+    /// So many more lines are left out.
+    More(usize),
 }
 
 impl core::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             ConfigError::Read(errno) => return write!(f, "{errno}: the file cannot be read"),
+            ConfigError::More(lines) => return write!(f, "{lines} more lines"),
             ConfigError::Line => "not a command of modprobe.d, or incomplete",
             ConfigError::Full => "the configuration is over CONFIG_BYTES",
             ConfigError::NotUtf8 => "not UTF-8",
@@ -57,8 +61,9 @@ struct Command<'c> {
     rest: &'c str,
 }
 
-/// What separates words; isspace(3) has more, but these are what kmod cuts commands at.
-const BLANK: [u8; 2] = [b' ', b'\t'];
+/// What separates words, as isspace(3) has it but for the newline. kmod cuts commands at the first two alone, so that in a file
+/// from Windows a blacklist names a module that ends with a carriage return.
+const BLANK: [u8; 5] = [b' ', b'\t', 0x0b, 0x0c, b'\r'];
 
 /// The first word of `line`, and what follows the one character behind it.
 fn word(line: &str) -> Option<(&str, &str)> {
@@ -92,23 +97,30 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Adds the commands of a file. A backslash joins a line with the next, and elsewhere stands for nothing. `tell` hears of
-    /// each line that is left out, by its number, counted from 1.
-    pub fn file(&mut self, text: &str, tell: &mut dyn FnMut(usize, ConfigError)) {
-        let (mut rest, mut number) = (text, 1);
+    /// Adds the commands of a file. A backslash joins a line with the next, and elsewhere stands for nothing. `report` gets the
+    /// number, counted from 1, of each of the first [`CONFIG_ERRORS`] lines that are left out, and at last how many more there are.
+    pub fn file(&mut self, text: &[u8], report: &mut dyn FnMut(usize, ConfigError)) {
+        let (mut rest, mut number, mut errors) = (text, 1, 0);
         while !rest.is_empty() {
             let mut is_escaped = false;
-            let end = rest.bytes().position(|b| {
-                let ends = b == b'\n' && !is_escaped;
-                is_escaped = b == b'\\' && !is_escaped;
+            let end = rest.iter().position(|b| {
+                let ends = *b == b'\n' && !is_escaped;
+                is_escaped = *b == b'\\' && !is_escaped;
                 ends
             });
-            let (line, behind) = text::cut(rest, end.unwrap_or(rest.len()));
-            if let Err(error) = self.joined(line) {
-                tell(number, error);
+            let (line, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            let added = core::str::from_utf8(line).map_err(|_| ConfigError::NotUtf8).and_then(|line| self.joined(line));
+            if let Err(error) = added {
+                errors += 1;
+                if errors <= CONFIG_ERRORS {
+                    report(number, error);
+                }
             }
-            number += 1 + line.bytes().filter(|b| *b == b'\n').count();
-            rest = text::cut(behind, 1.min(behind.len())).1;
+            number += 1 + line.iter().filter(|b| **b == b'\n').count();
+            rest = behind.get(1..).unwrap_or_default();
+        }
+        if errors > CONFIG_ERRORS {
+            report(0, ConfigError::More(errors - CONFIG_ERRORS));
         }
     }
 
@@ -343,7 +355,7 @@ mod tests {
     fn written<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
         let mut errors = Vec::new();
         let mut writer = Writer::new(buf);
-        writer.file(file, &mut |number, error| errors.push((number, error)));
+        writer.file(file.as_bytes(), &mut |number, error| errors.push((number, error)));
         assert_eq!(writer.cmdline(cmdline), Ok(()));
         (writer.finish(), errors)
     }

@@ -37,16 +37,18 @@ pub struct Module<'m> {
     pub alias: Option<&'m str>,
     /// The command for just this name, where nothing but a command has it.
     pub command: Option<&'m str>,
+    /// Whether an alias of something that is built in led to it: `modules.builtin` does not list all of these.
+    pub is_builtin: bool,
 }
 
 impl<'m> Module<'m> {
     /// The module of that name.
     pub fn named(name: &'m str) -> Module<'m> {
-        Module { name, alias: None, command: None }
+        Module { name, alias: None, command: None, is_builtin: false }
     }
 
     fn by_alias(name: &'m str, alias: &'m str) -> Module<'m> {
-        Module { name, alias: Some(alias), command: None }
+        Module { name, alias: Some(alias), command: None, is_builtin: false }
     }
 
     /// Its name as the kernel writes it; what an alias stands for is taken as it is. Empty, and none, where that is too long.
@@ -90,11 +92,17 @@ pub enum Action<'m> {
     Absent,
     /// Nothing, and of what it needs neither: a blacklist names it.
     Blacklisted,
+    /// Nothing: an `alias` says `off`, as modutils had it.
+    Off,
 }
 
-/// Whether the command of an `install` does nothing but keep its module out.
+/// Whether the command of an `install` does nothing but keep its module out: true(1) or false(1), whatever its arguments.
 pub fn blocks(command: &str) -> bool {
-    matches!(command.trim_ascii(), "/bin/true" | "/bin/false")
+    let command = command.trim_ascii();
+    let (program, rest) = text::split_once(command, b' ').unwrap_or((command, ""));
+    let name = ["/usr/bin/", "/bin/"].into_iter().find_map(|folder| program.strip_prefix(folder)).unwrap_or(program);
+    let arguments = text::split_once(rest, b'#').map_or(rest, |(before, _)| before);
+    matches!(name, "true" | "false") && arguments.bytes().all(|b| !b";&|<>()`\n".contains(&b))
 }
 
 /// A module whose turn has come.
@@ -181,6 +189,10 @@ pub fn plan<'m>(
             continue;
         }
         let target_files = resolver.files(&written)?;
+        if module.name == "off" && module.alias.is_some() && target_files.is_none() {
+            each(Step { module, action: Action::Off, is_required: true, is_target: true });
+            continue;
+        }
         let visited = heapless::Vec::new();
         let mut walk = Walk { resolver, target: module, target_files, visited, each: &mut *each };
         match walk.probe(module, PLAN_DEPTH) {
@@ -232,6 +244,7 @@ impl<'m> Resolver<'m> {
         }
         if found.is_empty() {
             self.add_matches(&mut found, self.indexes.builtin_alias, &alias, asked)?;
+            found.iter_mut().for_each(|module| module.is_builtin = true);
         }
         Ok(found)
     }
@@ -311,29 +324,34 @@ impl<'m> Walk<'_, 'm> {
     fn with_softdeps(&mut self, module: Module<'m>, depth: usize) -> Result<(), Halt> {
         let Resolver { config, .. } = self.resolver;
         let name = module.written();
+        // kmod loads one that has soft dependencies all the same.
+        if self.resolver.config.install(&name).is_some_and(blocks) {
+            return self.step(module, &name, false);
+        }
         let mut has_softdeps = self.softdeps(&name, When::Before, depth)?;
         for asked in config.softdeps(&name, When::After) {
-            has_softdeps |= !self.softdep(asked)?.is_empty();
+            has_softdeps |= !self.softdep(asked).is_empty();
         }
         self.step(module, &name, has_softdeps)?;
         self.softdeps(&name, When::After, depth).map(drop)
     }
 
-    /// What a soft dependency stands for; one that does not exist is none.
-    fn softdep(&self, asked: &'m str) -> Result<Modules<'m>, PlanError> {
-        match self.resolver.lookup(asked) {
-            Err(PlanError::Name) => Ok(Modules::new()),
-            found => found,
-        }
+    /// What a soft dependency stands for: nothing, where it cannot be looked up.
+    fn softdep(&self, asked: &'m str) -> Modules<'m> {
+        self.resolver.lookup(asked).unwrap_or_default()
     }
 
     /// What the soft dependencies of the module `name` need, and they themselves: whether there are any.
     fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<bool, Halt> {
         let mut has_any = false;
         for asked in self.resolver.config.softdeps(name, when) {
-            for module in self.softdep(asked)? {
+            for module in self.softdep(asked) {
                 has_any = true;
-                self.probe(module, depth)?;
+                match self.probe(module, depth) {
+                    // It may do without what a damaged index hides.
+                    Err(Halt::Error(PlanError::Index(_))) => {}
+                    done => done?,
+                }
             }
         }
         Ok(has_any)
@@ -345,7 +363,7 @@ impl<'m> Walk<'_, 'm> {
         let action = match (command, self.resolver.files(name)?) {
             (Some(command), _) => Action::Run(command),
             (None, Some(files)) => Action::Load(files.target()),
-            (None, None) if self.resolver.is_builtin(name)? => Action::Builtin,
+            (None, None) if module.is_builtin || self.resolver.is_builtin(name)? => Action::Builtin,
             (None, None) => Action::Absent,
         };
         if let Action::Load(file) = action
@@ -372,7 +390,7 @@ mod tests {
     fn steps(config: &str, name: &str) -> Result<Vec<String>, PlanError> {
         let mut buf = vec![0; 1 << 16];
         let mut writer = Writer::new(&mut buf);
-        writer.file(config, &mut |number, error| panic!("{number}: {error}"));
+        writer.file(config.as_bytes(), &mut |number, error| panic!("{number}: {error}"));
         let mut steps = Vec::new();
         plan(Indexes::default(), writer.finish(), Blacklists::Aliases, name, &mut |step| {
             let need = if step.is_required { "" } else { "?" };
@@ -400,7 +418,7 @@ mod tests {
         let long = "a".repeat(INDEX_KEY_BYTES + 1);
         let (config, mut buf) = (format!("alias x {long}\nalias y b-{long}\n"), vec![0; 1 << 16]);
         let mut writer = Writer::new(&mut buf);
-        writer.file(&config, &mut |number, error| panic!("{number}: {error}"));
+        writer.file(config.as_bytes(), &mut |number, error| panic!("{number}: {error}"));
         // A text ends with a line that is empty, as is the name of its module; and the name may not be cut.
         let dep = Some(Table::text("modules.dep", b"b.ko:\nb_.ko:\n"));
         let builtin = Some(Table::text("modules.builtin", b"c.ko\n"));
@@ -419,7 +437,7 @@ mod tests {
     /// `count` modules, each with a command, and what `softdep` says of each.
     fn many(count: usize, softdep: impl Fn(usize) -> String) -> String {
         (0..count).fold(String::new(), |mut config, i| {
-            let _ = write!(config, "install m{i} /bin/true\n{}", softdep(i));
+            let _ = write!(config, "install m{i} x\n{}", softdep(i));
             config
         })
     }
@@ -441,7 +459,7 @@ mod tests {
         assert_eq!(steps(&star(PLAN_VISITED - 1), "m0").map(|steps| steps.len()), Ok(40));
         let mut buf = vec![0; 1 << 16];
         let mut writer = Writer::new(&mut buf);
-        writer.file(&star(PLAN_VISITED), &mut |_, _| {});
+        writer.file(star(PLAN_VISITED).as_bytes(), &mut |_, _| {});
         let planned = plan(Indexes::default(), writer.finish(), Blacklists::All, "m0", &mut |_| true);
         assert_eq!(planned, Err(PlanError::TooMany));
         let aliases = "alias x a\n".repeat(ALIAS_MATCHES + 1);

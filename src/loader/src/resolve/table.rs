@@ -7,7 +7,7 @@ use core::fmt;
 
 use super::index::{Index, IndexError, Matches};
 use super::pattern::{glob, literal_part, normalize_alias};
-use crate::kernel::Pages;
+use crate::kernel::{PAGE_BYTES, Pages};
 use crate::limits::INDEX_KEY_BYTES;
 use crate::name;
 use crate::text;
@@ -36,11 +36,11 @@ enum Form<'m> {
     /// `*.bin`
     Binary(&'m dyn Pages),
     /// `modules.dep` and `modules.builtin`: a path begins each line.
-    Paths(&'m [u8]),
+    Paths(&'m dyn Pages),
     /// `modules.alias` and `modules.symbols`: lines of `alias PATTERN MODULE`.
-    Aliases(&'m [u8]),
+    Aliases(&'m dyn Pages),
     /// `modules.builtin.modinfo`: `MODULE.alias=PATTERN` among other such words, each with a NUL behind it.
-    Modinfo(&'m [u8]),
+    Modinfo(&'m dyn Pages),
 }
 
 impl<'m> Table<'m> {
@@ -49,8 +49,8 @@ impl<'m> Table<'m> {
         Table { file, form: Form::Binary(bytes) }
     }
 
-    /// The text that is the whole of the file of that name.
-    pub fn text(file: &'static str, bytes: &'m [u8]) -> Table<'m> {
+    /// The text in the file of that name, of which nothing is read yet.
+    pub fn text(file: &'static str, bytes: &'m dyn Pages) -> Table<'m> {
         let form = match file {
             "modules.dep" | "modules.builtin" => Form::Paths(bytes),
             "modules.builtin.modinfo" => Form::Modinfo(bytes),
@@ -63,12 +63,7 @@ impl<'m> Table<'m> {
     pub fn find(&self, name: &str) -> Result<Option<&'m str>, TableError> {
         let found = match self.form {
             Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.find(name)),
-            Form::Paths(text) => {
-                // A line that is no text has no module's name.
-                let mut lines = text.split(|b| *b == b'\n').filter_map(|line| core::str::from_utf8(line).ok());
-                let path = |line| text::split_once(line, b':').map_or(line, |(path, _)| path);
-                Ok(lines.find(|line| name::of(path(line)).is_written(name)))
-            }
+            Form::Paths(text) => line_of(text, name),
             Form::Aliases(_) | Form::Modinfo(_) => Ok(None),
         };
         found.map_err(|error| TableError(self.file, error))
@@ -80,24 +75,67 @@ impl<'m> Table<'m> {
         let result = match self.form {
             Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.matches(alias)).map(|names| found = names),
             Form::Paths(_) => Ok(()),
-            Form::Aliases(text) => text.split(|b| *b == b'\n').try_for_each(|line| {
-                let Some(line) = line.strip_prefix(b"alias ") else { return Ok(()) };
-                let Some(at) = line.iter().rposition(|b| *b == b' ') else { return Ok(()) };
-                let (pattern, name) = line.split_at(at);
-                add_match(&mut found, pattern, name.trim_ascii(), alias)
+            Form::Aliases(text) => each_part(text, b'\n', &mut |line| {
+                if let Some(line) = line.strip_prefix(b"alias ")
+                    && let Some(at) = line.iter().rposition(|b| *b == b' ')
+                {
+                    let (pattern, name) = line.split_at(at);
+                    add_match(&mut found, pattern, name.trim_ascii(), alias)?;
+                }
+                Ok(true)
             }),
-            Form::Modinfo(text) => text.split(|b| *b == 0).try_for_each(|word| {
+            Form::Modinfo(text) => each_part(text, 0, &mut |word| {
                 let dot = word.iter().position(|b| *b == b'.').unwrap_or(0);
                 let (name, rest) = word.split_at(dot);
-                match rest.strip_prefix(b".alias=") {
-                    Some(pattern) => add_match(&mut found, pattern, name, alias),
-                    None => Ok(()),
+                if let Some(pattern) = rest.strip_prefix(b".alias=") {
+                    add_match(&mut found, pattern, name, alias)?;
                 }
+                Ok(true)
             }),
         };
         result.map_err(|error| TableError(self.file, error))?;
         Ok(found)
     }
+}
+
+/// The line of `modules.dep` or `modules.builtin` for the module `name`.
+fn line_of<'m>(text: &'m dyn Pages, name: &str) -> Result<Option<&'m str>, IndexError> {
+    let mut found = None;
+    each_part(text, b'\n', &mut |line| {
+        // A line that is not text has no module's name.
+        found = core::str::from_utf8(line).ok().filter(|line| {
+            let path = text::split_once(line, b':').map_or(*line, |(path, _)| path);
+            name::of(path).is_written(name)
+        });
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+/// Visits the parts of a text between each `end`, until one wants no more; reads no further than that.
+fn each_part<'m>(
+    text: &'m dyn Pages, end: u8, visit: &mut dyn FnMut(&'m [u8]) -> Result<bool, IndexError>,
+) -> Result<(), IndexError> {
+    let (len, mut start) = (text.len_bytes(), 0);
+    while start < len {
+        let mut stop = start;
+        while stop < len {
+            let page_bytes = PAGE_BYTES - stop % PAGE_BYTES;
+            let page = text.get(stop, page_bytes.min(len - stop)).map_err(IndexError::Read)?;
+            match page.iter().position(|byte| *byte == end) {
+                Some(at) => {
+                    stop += at;
+                    break;
+                }
+                None => stop += page.len(),
+            }
+        }
+        if !visit(text.get(start, stop - start).map_err(IndexError::Read)?)? {
+            break;
+        }
+        start = stop + 1;
+    }
+    Ok(())
 }
 
 /// Adds the module `name` if its `pattern`, as the module has it, matches; one that is none to depmod never does.
@@ -143,10 +181,10 @@ mod tests {
     #[test]
     fn limits_are_told() {
         let many = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
-        let found = Table::text("modules.alias", many.as_bytes()).matches("x");
+        let found = Table::text("modules.alias", &many).matches("x");
         assert_eq!(found, Err(TableError("modules.alias", IndexError::TooManyMatches)));
         let long = format!("alias x*{} a\n", "y".repeat(INDEX_KEY_BYTES));
-        let found = Table::text("modules.alias", long.as_bytes()).matches("x");
+        let found = Table::text("modules.alias", &long).matches("x");
         assert_eq!(found, Err(TableError("modules.alias", IndexError::LongKey)));
     }
 }

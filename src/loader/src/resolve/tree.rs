@@ -1,7 +1,7 @@
 //! A folder of modules with what depmod knows of it, and the configuration of modprobe.d(5): what a plan is made from.
 //!
-//! Of a binary index only the pages are read that a question leads to; texts are mapped. What is on the kernel command line is
-//! not kept here, but comes with each question.
+//! Of an index only the pages are read that a question leads to. No file is mapped: where a disk fails, a mapping ends the program
+//! by a signal, and a read has an error. What is on the kernel command line is not kept here, but comes with each question.
 
 use core::ffi::CStr;
 
@@ -9,7 +9,7 @@ use super::config::{Config, ConfigError, Writer};
 use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
 use super::table::Table;
 use crate::errno::Errno;
-use crate::kernel::{FileKind, Kernel, Stat};
+use crate::kernel::{FileKind, Kernel, Pages, Stat, read_full_at};
 use crate::limits::CONFIG_BYTES;
 use crate::path::{self, FileName, Path};
 use crate::report::shown;
@@ -41,14 +41,8 @@ pub struct Tree<K: Kernel> {
 
 struct File<K: Kernel> {
     name: &'static str,
-    content: Content<K>,
-}
-
-enum Content<K: Kernel> {
     /// `None` where it is empty, of which no memory can be made.
-    Binary(Option<K::Paged>),
-    /// The same.
-    Text(Option<K::Region>),
+    content: Option<K::Paged>,
 }
 
 /// Why a tree cannot be used.
@@ -74,12 +68,15 @@ impl<K: Kernel> Tree<K> {
         for (table, names) in tables.iter_mut().zip(FILES) {
             for name in names {
                 let path = path::joined(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
-                match content(kernel, name, &path) {
-                    Ok(Some(content)) => *table = Some(File { name, content }),
-                    Ok(None) => return Err(TreeError::NotAFile(name)),
+                let content = match kernel.open(&path).and_then(|file| Ok((kernel.stat(&file)?, file))) {
                     Err(Errno::ENOENT) => continue,
                     Err(errno) => return Err(TreeError::File(name, errno)),
-                }
+                    Ok((stat, _)) if stat.kind != FileKind::Regular => return Err(TreeError::NotAFile(name)),
+                    // depmod leaves one behind where it has nothing to make it of.
+                    Ok((stat, _)) if stat.size_bytes == 0 && name.ends_with(".bin") => continue,
+                    Ok((stat, file)) => paged(kernel, file, stat).map_err(|errno| TreeError::File(name, errno))?,
+                };
+                *table = Some(File { name, content });
                 break;
             }
         }
@@ -108,10 +105,9 @@ impl<K: Kernel> Tree<K> {
 
     /// The table of [`FILES`], if the tree has it.
     fn table(&self, at: usize) -> Option<Table<'_>> {
-        self.tables[at].as_ref().map(|File { name, content }| match content {
-            Content::Binary(Some(paged)) => Table::binary(name, paged),
-            Content::Binary(None) => Table::binary(name, &[0; 0]),
-            Content::Text(region) => Table::text(name, region.as_ref().map_or(&[], |region| region.as_ref())),
+        self.tables[at].as_ref().map(|File { name, content }| {
+            let content: &dyn Pages = content.as_ref().map_or(&[0; 0], |paged| paged);
+            if name.ends_with(".bin") { Table::binary(name, content) } else { Table::text(name, content) }
         })
     }
 
@@ -142,26 +138,29 @@ impl<K: Kernel> Tree<K> {
     }
 }
 
-/// What an index has; `None` where it is no file, of which there might be no end.
-fn content<K: Kernel>(kernel: &K, name: &str, path: &CStr) -> Result<Option<Content<K>>, Errno> {
-    let file = kernel.open(path)?;
-    let stat = kernel.stat(&file)?;
-    if stat.kind != FileKind::Regular {
-        return Ok(None);
-    }
-    let content = match usize::try_from(stat.size_bytes).map_err(|_| Errno::EFBIG)? {
-        _ if !name.ends_with(".bin") => Content::Text(map(kernel, &file, stat)?),
-        0 => Content::Binary(None),
-        len => Content::Binary(Some(kernel.paged(file, len)?)),
-    };
-    Ok(Some(content))
-}
-
-/// Maps a file whole; `None` for an empty one.
-fn map<K: Kernel>(kernel: &K, file: &K::File, stat: Stat) -> Result<Option<K::Region>, Errno> {
+/// An index, to be read as it is needed; `None` for an empty one.
+fn paged<K: Kernel>(kernel: &K, file: K::File, stat: Stat) -> Result<Option<K::Paged>, Errno> {
     match usize::try_from(stat.size_bytes).map_err(|_| Errno::EFBIG)? {
         0 => Ok(None),
-        len => kernel.map(file, len).map(Some),
+        len => kernel.paged(file, len).map(Some),
+    }
+}
+
+/// Reads a file of configuration whole; `None` for an empty one. As for modprobe, one that leads to /dev/null takes the place of
+/// others of its name; no other device is read either.
+fn read<K: Kernel>(kernel: &K, path: &CStr) -> Result<Option<K::Region>, Errno> {
+    let file = kernel.open(path)?;
+    let stat = kernel.stat(&file)?;
+    match usize::try_from(stat.size_bytes).map_err(|_| Errno::EFBIG)? {
+        len if len > 0 && stat.kind == FileKind::Regular => {
+            let mut region = kernel.allocate(len)?;
+            match read_full_at(kernel, &file, &mut region.as_mut()[..len], 0) {
+                Ok(read) if read == len => Ok(Some(region)),
+                Ok(_) => Err(Errno::EIO),
+                Err(error) => Err(error),
+            }
+        }
+        _ => Ok(None),
     }
 }
 
@@ -204,17 +203,9 @@ fn read_config<K: Kernel>(
         }
         let Some((name, path)) = next else { return };
         let file = shown(&path);
-        // As for modprobe, one that leads to /dev/null takes the place of others of its name; no other device is read either.
-        match kernel.open(&path).and_then(|file| kernel.stat(&file).map(|stat| (file, stat))).and_then(
-            |(file, stat)| {
-                if stat.kind == FileKind::Regular { map(kernel, &file, stat) } else { Ok(None) }
-            },
-        ) {
+        match read(kernel, &path) {
             Ok(None) => {}
-            Ok(Some(region)) => match core::str::from_utf8(region.as_ref()) {
-                Ok(text) => writer.file(text, &mut |number, error| tell(file, number, error)),
-                Err(_) => tell(file, 0, ConfigError::NotUtf8),
-            },
+            Ok(Some(region)) => writer.file(region.as_ref(), &mut |number, error| tell(file, number, error)),
             Err(errno) => tell(file, 0, ConfigError::Read(errno)),
         }
         last = name;
@@ -254,7 +245,7 @@ mod tests {
             .with_file("/etc/m/b", b"options a x=2\n");
         let (tree, told) = open(&fake);
         assert_eq!(tree.config("").files, "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
-        assert_eq!(told, ["/lib/m/a.conf:2: not a command of modprobe.d, or incomplete", "/etc/m/n.conf:0: not UTF-8"]);
+        assert_eq!(told, ["/lib/m/a.conf:2: not a command of modprobe.d, or incomplete", "/etc/m/n.conf:1: not UTF-8"]);
         let line = format!("options a {}\n", "x".repeat(CONFIG_BYTES / 2 - 1));
         let (tree, told) = open(&fake.with_file("/etc/m/b.conf", line.repeat(2).as_bytes()));
         assert_eq!(

@@ -153,6 +153,10 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
                 self.skipped(name, &"blacklisted");
                 Done::Skipped
             }
+            Action::Off => {
+                self.skipped(Name(asked.name), &"by an alias off in modprobe.d");
+                Done::Skipped
+            }
         }
     }
 
