@@ -84,6 +84,7 @@ impl<'a> Included<'a> {
                     self.note(format!("{name} is loaded by a command, which is not included: install {command}"));
                 }
                 Action::Blacklisted => self.note(format!("{name} is not included: it is blacklisted")),
+                Action::Off => self.note(format!("{name} is not included: an alias is off")),
                 Action::Absent if step.is_required => absent = Some(name.to_string()),
                 Action::Builtin | Action::Absent => {}
             }

@@ -173,6 +173,7 @@ impl Plan {
             }
             Action::Run(command) => bail!("{name}: a manifest cannot have its command: install {command}"),
             Action::Blacklisted => self.note(format!("{name} is blacklisted")),
+            Action::Off => self.note(format!("{} is off, by an alias", entry.module)),
             Action::Absent if planned.is_required => bail!("{}: there is no module {name}", entry.module),
             Action::Builtin | Action::Absent => {}
         }

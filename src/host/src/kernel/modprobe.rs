@@ -54,7 +54,7 @@ impl Database {
                 Action::Load(file) => format!("insmod {}/{file} {options}\n", self.folder.display()),
                 Action::Run(command) => format!("install {command} {options}\n"),
                 Action::Builtin => format!("builtin {}\n", Name(step.module.name)),
-                Action::Absent | Action::Blacklisted => String::new(),
+                Action::Absent | Action::Blacklisted | Action::Off => String::new(),
             };
             true
         });

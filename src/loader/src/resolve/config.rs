@@ -152,6 +152,7 @@ impl<'b> Writer<'b> {
         if line.starts_with("#") {
             return Ok(());
         }
+        let line = line.strip_suffix('\r').unwrap_or(line);
         let Some((name, rest)) = word(line) else { return Ok(()) };
         let (module, rest) = word(rest).ok_or(ConfigError::Line)?;
         let rest = match name {
@@ -367,6 +368,27 @@ mod tests {
         let (config, errors) = written(&mut buf, file, "");
         assert_eq!(config.files, "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
         assert_eq!(errors, [7, 8, 9].map(|number| (number, ConfigError::Line)));
+    }
+
+    #[test]
+    fn a_file_from_windows_counts_and_one_bad_line_spoils_no_other() {
+        let mut buf = [0; 200];
+        let mut errors = Vec::new();
+        let mut writer = Writer::new(&mut buf);
+        let file = b"blacklist loop\r\noptions a x=1\r\nblacklist\x0bb\nblacklist \xff\nblacklist c\n";
+        writer.file(file, &mut |number, error| errors.push((number, error)));
+        assert_eq!(writer.finish().files, "blacklist loop \noptions a x=1\nblacklist b \nblacklist c \n");
+        assert_eq!(errors, [(4, ConfigError::NotUtf8)]);
+    }
+
+    #[test]
+    fn what_is_wrong_a_thousand_times_is_counted() {
+        let mut errors = Vec::new();
+        let file = "nonsense a\n".repeat(1000);
+        Writer::new(&mut [0; 100]).file(file.as_bytes(), &mut |number, error| errors.push((number, error)));
+        let mut expected: Vec<_> = (1..=CONFIG_ERRORS).map(|number| (number, ConfigError::Line)).collect();
+        expected.push((0, ConfigError::More(1000 - CONFIG_ERRORS)));
+        assert_eq!(errors, expected);
     }
 
     #[test]

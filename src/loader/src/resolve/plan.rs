@@ -414,6 +414,51 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_blocks_does_so_however_it_is_written_and_in_spite_of_soft_dependencies() {
+        for command in ["/bin/false", "/usr/bin/true", "false", " /bin/true $CMDLINE_OPTS", "/bin/false # why; x"] {
+            assert!(blocks(command), "{command}");
+        }
+        for command in ["/bin/false || x", "/bin/true; x", "/sbin/false", "/bin/falsely", "/bin/true `x`", ""] {
+            assert!(!blocks(command), "{command}");
+        }
+        let config = "install a /bin/false\nsoftdep a pre: b\ninstall b x\n";
+        assert_eq!(steps(config, "a").unwrap(), ["a Run(\"/bin/false\")"]);
+    }
+
+    #[test]
+    fn an_alias_may_be_off() {
+        assert_eq!(steps("alias net-pf-10 off\n", "net-pf-10").unwrap(), ["off Off"]);
+    }
+
+    #[test]
+    fn a_built_in_that_only_an_alias_names_is_there() {
+        let builtin_alias = Some(Table::text("modules.builtin.modinfo", b"debugfs.alias=fs-debugfs\0"));
+        let indexes = Indexes { builtin_alias, ..Indexes::default() };
+        let mut actions = Vec::new();
+        let planned = plan(indexes, Config::default(), Blacklists::All, "fs-debugfs", &mut |step| {
+            actions.push(step.action);
+            true
+        });
+        assert_eq!((planned, actions), (Ok(()), vec![Action::Builtin]));
+    }
+
+    #[test]
+    fn a_soft_dependency_that_cannot_be_looked_up_fails_nobody() {
+        let mut buf = vec![0; 1 << 10];
+        let mut writer = Writer::new(&mut buf);
+        writer.file(b"softdep a pre: b c[\n", &mut |number, error| panic!("{number}: {error}"));
+        let dep = Some(Table::text("modules.dep", b"a.ko:\n"));
+        let builtin = Some(Table::binary("modules.builtin.bin", b"damaged"));
+        let mut actions = Vec::new();
+        let indexes = Indexes { dep, builtin, ..Indexes::default() };
+        let planned = plan(indexes, writer.finish(), Blacklists::All, "a", &mut |step| {
+            actions.push(step.action);
+            true
+        });
+        assert_eq!((planned, actions), (Ok(()), vec![Action::Load("a.ko")]));
+    }
+
+    #[test]
     fn a_name_that_is_too_long_is_no_modules() {
         let long = "a".repeat(INDEX_KEY_BYTES + 1);
         let (config, mut buf) = (format!("alias x {long}\nalias y b-{long}\n"), vec![0; 1 << 16]);

@@ -273,5 +273,18 @@ mod tests {
         let error = plan(&fake.with_file("/t/modules.dep.bin", b"a.ko:")).unwrap_err();
         assert_eq!(error.to_string(), "modules.dep.bin: it is no binary index of depmod's");
         assert!(!open(&Fake::default()).0.is_indexed());
+        // depmod leaves empty ones behind.
+        let fake = Fake::default().with_file("/t/modules.dep", b"a.ko: b.ko\nb.ko:\n");
+        let fake = fake.with_file("/t/modules.dep.bin", b"").with_file("/t/modules.builtin.bin", b"");
+        assert_eq!(plan(&fake), Ok(vec![true, true]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let fake = Fake::default()
+            .with_file("/etc/m/a.conf", &[b'#'; 100])
+            .reading_at_most(40)
+            .failing_read_after(50, Errno::EIO);
+        assert_eq!(open(&fake).1, ["/etc/m/a.conf:0: EIO: the file cannot be read"]);
     }
 }
