@@ -210,7 +210,7 @@ fn the_root_is_mounted_as_the_command_line_says() {
 
 #[test]
 fn a_root_that_cannot_be_entered_is_explained() {
-    halts(&with_root("init=/sbin/none"), &["no next init: the root has no executable /sbin/none"]);
+    halts(&with_root("init=/sbin/none"), &["no next init: /sbin/none of the root: it is not there"]);
     halts(&with_root("rootfstype=xfs"), &["mounting /dev/vda: ENODEV: this kernel has no file system xfs"]);
     halts(
         &with_root("rootflags=nonsense"),
