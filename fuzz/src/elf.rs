@@ -3,10 +3,9 @@
 use modest_loader::decode::{self, Plain};
 use modest_loader::elf::{Bytes, Decoded, Elf, Fault, FileBytes, Machine, NAME_BYTES, THIS_MACHINE};
 use modest_loader::errno::Errno;
-use modest_loader::explain::{self, Case};
+use modest_loader::explain::{self, FailedLoad, KernelLog};
 use modest_loader::format::Format;
 use modest_loader::kernel::Kernel;
-use modest_loader::klog::KernelLog;
 use modest_loader::load::Failure;
 use modest_loader::root_device::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 use modest_loader::source::DecodeError;
@@ -52,15 +51,8 @@ pub fn preflight(data: &[u8]) {
 fn told_of(kernel: &Memory, failure: Failure, budget_bytes: Option<u64>) {
     let mut count = 0;
     let exporters = |_: &str, visit: &mut dyn FnMut(&str)| visit("a.ko");
-    let case = Case {
-        file: c"/m.ko",
-        failure,
-        since_us: 1000,
-        budget_bytes,
-        exporters: &exporters,
-        log: &KernelLog::default(),
-    };
-    explain::explain(kernel, &case, &mut |cause| {
+    let load = FailedLoad { file: c"/m.ko", failure, since_us: 1000, budget_bytes, exporters: &exporters };
+    explain::explain(kernel, &KernelLog::default(), &load, &mut |cause| {
         assert!(!cause.to_string().is_empty());
         count += 1;
     });

@@ -1,14 +1,13 @@
 //! Names: depmod's indexes, modprobe.d, plans, devices.
 
-use std::collections::BTreeMap;
-
+use modest_index_writer::binary_index;
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{ALIAS_MATCHES, CONFIG_BYTES, PLAN_VISITED};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::Plan;
 use modest_loader::resolve::config::{Config, ConfigError, Writer};
+use modest_loader::resolve::dep::Files;
 use modest_loader::resolve::devices as sysfs;
-use modest_loader::resolve::index::{self as binary, Index};
+use modest_loader::resolve::index::Index;
 use modest_loader::resolve::pattern::{matches_pattern, normalize_alias};
 use modest_loader::resolve::plan::{Action, Blacklists, Indexes, PlanError, Step, plan};
 use modest_loader::resolve::table::Table;
@@ -60,92 +59,35 @@ pub fn index(data: &[u8]) {
     }
 }
 
-/// Keys, each with its values by priority.
-type Map = BTreeMap<String, Vec<(u32, String)>>;
-
-/// Writes the node of all `entries`, whose first `at` bytes are said by the nodes above, behind its children.
-fn write_node(file: &mut Vec<u8>, entries: &[(&String, &Vec<(u32, String)>)], at: usize) -> u32 {
-    let [(first, values), ..] = entries else { return file.len() as u32 };
-    let last = entries[entries.len() - 1].0;
-    let common = first.bytes().zip(last.bytes()).skip(at).take_while(|(a, b)| a == b).count();
-    let end = at + common;
-    let (own, below) = entries.split_at(usize::from(first.len() == end));
-    let children: BTreeMap<u8, u32> = below
-        .chunk_by(|(a, _), (b, _)| a.as_bytes()[end] == b.as_bytes()[end])
-        .map(|entries| (entries[0].0.as_bytes()[end], write_node(file, entries, end + 1)))
-        .collect();
-    let mut offset = file.len() as u32;
-    if common > 0 {
-        offset |= binary::HAS_PREFIX;
-        file.extend([&first.as_bytes()[at..end], &[0]].concat());
-    }
-    if let (Some((&first, _)), Some((&last, _))) = (children.first_key_value(), children.last_key_value()) {
-        offset |= binary::HAS_CHILDREN;
-        file.extend([first, last]);
-        (first..=last).for_each(|byte| file.extend(children.get(&byte).unwrap_or(&0).to_be_bytes()));
-    }
-    if !own.is_empty() {
-        offset |= binary::HAS_VALUES;
-        file.extend((values.len() as u32).to_be_bytes());
-        values
-            .iter()
-            .for_each(|(priority, value)| file.extend([&priority.to_be_bytes(), value.as_bytes(), &[0]].concat()));
-    }
-    offset
-}
-
-fn write(map: &Map) -> Vec<u8> {
-    let mut file = [binary::MAGIC, binary::MAJOR << 16 | 1, 0].map(u32::to_be_bytes).concat();
-    let root = write_node(&mut file, &map.iter().collect::<Vec<_>>(), 0);
-    file[8..12].copy_from_slice(&root.to_be_bytes());
-    file
-}
-
 fn normal(text: &str) -> Option<String> {
     let mut normal = heapless::String::<512>::new();
     normalize_alias(text, &mut normal).ok().map(|()| normal.to_string())
 }
 
-/// The index that depmod would make of a text.
+/// The index that depmod would make of a text; `None` for what a binary index cannot hold.
 #[doc(hidden)]
 pub fn indexed(file: &str, text: &[u8]) -> Option<Vec<u8>> {
-    // What a binary index cannot hold.
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
-    let mut map = Map::new();
-    let mut add = |key: Option<String>, value: &str| {
-        let number = map.len() as u32 + 1;
-        if let Some(key) = key {
-            map.entry(key).or_default().push((number, value.to_string()));
-        }
-    };
-    match file {
+    let alias = |(pattern, name): (&str, &str)| Some((normal(pattern)?, name.to_string()));
+    let pairs: Vec<(String, String)> = match file {
         "modules.dep" => {
-            for line in text.split('\n') {
-                let path = line.split(':').next().unwrap_or_default();
-                add(Some(name::of(path).to_string()), line);
-            }
+            let name_of = |line: &str| name::of(line.split(':').next().unwrap_or_default()).to_string();
+            text.split('\n').map(|line| (name_of(line), line.to_string())).collect()
         }
         "modules.builtin.modinfo" => {
-            for word in text.split('\0') {
-                if let Some((name, pattern)) =
-                    word.split_once('.').and_then(|(n, rest)| Some((n, rest.strip_prefix("alias=")?)))
-                {
-                    add(normal(pattern), name);
-                }
-            }
+            let pairs = text.split('\0').filter_map(|text| text.split_once('.'));
+            pairs.filter_map(|(name, rest)| alias((rest.strip_prefix("alias=")?, name))).collect()
         }
         _ => {
-            for line in text.split('\n') {
-                if let Some((pattern, name)) = line.strip_prefix("alias ").and_then(|rest| rest.rsplit_once(' ')) {
-                    add(normal(pattern), name.trim_ascii());
-                }
-            }
+            let pairs = text.split('\n').filter_map(|line| line.strip_prefix("alias ")?.rsplit_once(' '));
+            pairs.filter_map(|(pattern, name)| alias((pattern, name.trim_ascii()))).collect()
         }
+    };
+    if pairs.iter().any(|(key, _)| key.len() > 500) {
+        return None;
     }
     // Priorities are those of modules: each value has its own here, in the order of the text.
-    let bad = |key: &String| key.len() > 500 || key.contains('\0');
-    let has_bad = map.iter().any(|(key, values)| bad(key) || values.iter().any(|(_, value)| value.contains('\0')));
-    (!has_bad).then(|| write(&map))
+    binary_index((1..).zip(pairs).map(|(priority, (key, value))| (key, priority, value))).ok()
 }
 
 /// The texts that stand in for binary indexes: both answer alike.
@@ -206,7 +148,7 @@ pub fn config(data: &[u8]) {
     let builtin_alias = Some(Table::text("modules.builtin.modinfo", part(8)));
     let indexes = Indexes { dep, alias, symbols, builtin, builtin_alias };
     let dep_text = String::from_utf8_lossy(part(4)).into_owned();
-    let widest = dep_text.lines().map(|line| Plan::of_line(line).dependencies().count()).max().unwrap_or(0);
+    let widest = dep_text.lines().map(|line| Files::of_line(line).dependencies().count()).max().unwrap_or(0);
     for (name, blacklists) in
         utf8(part(0)).split('\n').take(4).zip([Blacklists::All, Blacklists::Aliases].iter().cycle())
     {

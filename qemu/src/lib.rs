@@ -164,7 +164,9 @@ impl Scenario {
     /// Adds a shell script for busybox, which is added too.
     pub fn script(self, path: &str, text: &str) -> Result<Self> {
         let busybox = self.kernel.busybox();
-        Ok(self.program("/bin/busybox", &busybox)?.extra(path, 0o755, format!("#!/bin/busybox sh\n{text}")))
+        // The kernel panics when init ends, and what it wrote last may still be in the terminal's buffer.
+        let end = if path == "/next" { "\nsleep 2\n" } else { "" };
+        Ok(self.program("/bin/busybox", &busybox)?.extra(path, 0o755, format!("#!/bin/busybox sh\n{text}{end}")))
     }
 
     /// Adds words to the kernel's command line.

@@ -5,7 +5,7 @@
 //! and binary indexes are depmod's, byte by byte; only the lines of `modules.symbols`, which depmod takes out of a
 //! hash table, stand in the modules' order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::fs;
 use std::num::NonZero;
@@ -17,9 +17,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::SHN_UNDEF;
 use elf::endian::AnyEndian;
+use modest_index_writer::binary_index;
 use modest_loader::limits::INDEX_KEY_BYTES;
 use modest_loader::name;
-use modest_loader::resolve::index::{HAS_CHILDREN, HAS_PREFIX, HAS_VALUES, MAGIC, MAJOR, OFFSET};
 use modest_loader::resolve::pattern::{AliasError, normalize_alias};
 
 use crate::codec::decode;
@@ -127,7 +127,7 @@ impl Indexes {
 
     /// The bytes of `modules.dep.bin`.
     pub fn dep_bin(&self) -> Result<Vec<u8>> {
-        binary_index(self.dep_lines().map(|(i, line)| (self.modules[i].name.clone(), i as u32, line)))
+        Ok(binary_index(self.dep_lines().map(|(i, line)| (self.modules[i].name.clone(), i as u32, line)))?)
     }
 
     /// The bytes of `modules.alias.bin`.
@@ -138,7 +138,7 @@ impl Indexes {
 
     /// The bytes of `modules.symbols.bin`.
     pub fn symbols_bin(&self) -> Result<Vec<u8>> {
-        binary_index(self.symbol_keys().map(|(i, key)| (key, i as u32, self.modules[i].name.clone())))
+        Ok(binary_index(self.symbol_keys().map(|(i, key)| (key, i as u32, self.modules[i].name.clone())))?)
     }
 
     /// The files that modules are looked up in, by their names in a tree.
@@ -419,7 +419,7 @@ pub fn builtin_files(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
 
 /// The bytes of `modules.builtin.bin`, from the text of `modules.builtin`.
 pub fn builtin_bin(builtin: &str) -> Result<Vec<u8>> {
-    binary_index(builtin.lines().map(|path| (name::of(path).to_string(), 0, String::new())))
+    Ok(binary_index(builtin.lines().map(|path| (name::of(path).to_string(), 0, String::new())))?)
 }
 
 /// The bytes of `modules.builtin.alias.bin`, from those of `modules.builtin.modinfo`.
@@ -443,71 +443,7 @@ fn alias_index<'a>(aliases: impl Iterator<Item = (&'a str, u32, &'a str)>) -> Re
             Err(error @ AliasError::Long) => bail!("{name}: {error}: {alias}"),
         }
     }
-    binary_index(entries)
-}
-
-/// A binary index with these keys, each with a priority and a value, as depmod writes it: see
-/// [`modest_loader::resolve::index`].
-pub fn binary_index(entries: impl IntoIterator<Item = (String, u32, String)>) -> Result<Vec<u8>> {
-    let mut keys = BTreeMap::<String, Vec<(u32, String)>>::new();
-    for (key, priority, value) in entries {
-        ensure!(key.is_ascii(), "a key of an index that is not ASCII: {key}");
-        ensure!(!key.contains('\0') && !value.contains('\0'), "a NUL in an index: {key:?} {value:?}");
-        let values = keys.entry(key).or_default();
-        // Of those of the same priority the last comes first.
-        values.insert(values.partition_point(|(before, _)| *before < priority), (priority, value));
-    }
-    let mut file = [MAGIC, MAJOR << 16 | 1, 0].map(u32::to_be_bytes).concat();
-    // The root never has a prefix.
-    let root = write_node(&mut file, &keys.iter().collect::<Vec<_>>(), 0, 0);
-    ensure!(file.len() <= OFFSET as usize, "an index over {OFFSET} bytes");
-    file[8..12].copy_from_slice(&root.to_be_bytes());
-    Ok(file)
-}
-
-/// A key, and its values by priority.
-type Entry<'a> = (&'a String, &'a Vec<(u32, String)>);
-
-/// Writes the node of `entries` behind its children, and returns its offset. Their keys are the same up to `end`; what is
-/// before `start` the nodes above say, and the rest is the prefix.
-fn write_node(file: &mut Vec<u8>, entries: &[Entry], start: usize, end: usize) -> u32 {
-    let (own, below) = entries.split_at(usize::from(entries.first().is_some_and(|(key, _)| key.len() == end)));
-    let byte = |entry: &Entry| entry.0.as_bytes()[end];
-    let children: Vec<_> = below
-        .chunk_by(|a, b| byte(a) == byte(b))
-        .map(|entries| (byte(&entries[0]), write_node(file, entries, end + 1, common(entries, end + 1))))
-        .collect();
-    let mut offset = file.len() as u32;
-    if let [(key, _), ..] = entries
-        && start < end
-    {
-        offset |= HAS_PREFIX;
-        file.extend(&key.as_bytes()[start..end]);
-        file.push(0);
-    }
-    if let ([(first, _), ..], [.., (last, _)]) = (&children[..], &children[..]) {
-        offset |= HAS_CHILDREN;
-        file.extend([first, last]);
-        let mut slots = vec![0; usize::from(last - first) + 1];
-        children.iter().for_each(|(byte, child)| slots[usize::from(byte - first)] = *child);
-        file.extend(slots.into_iter().flat_map(u32::to_be_bytes));
-    }
-    if let [(_, values)] = own {
-        offset |= HAS_VALUES;
-        file.extend((values.len() as u32).to_be_bytes());
-        for (priority, value) in *values {
-            file.extend(priority.to_be_bytes());
-            file.extend(value.as_bytes());
-            file.push(0);
-        }
-    }
-    offset
-}
-
-/// Up to where the keys of `entries`, sorted and the same up to `at`, are the same.
-fn common(entries: &[Entry], at: usize) -> usize {
-    let ([(first, _), ..], [.., (last, _)]) = (entries, entries) else { return at };
-    at + first.bytes().zip(last.bytes()).skip(at).take_while(|(a, b)| a == b).count()
+    Ok(binary_index(entries)?)
 }
 
 #[cfg(test)]
@@ -661,21 +597,10 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_as_depmod_writes_it() {
-        let index = |entries: &[(&str, u32, &str)]| {
-            let entries = entries.iter().map(|(key, priority, value)| (key.to_string(), *priority, value.to_string()));
-            binary_index(entries).map_err(|error| error.to_string())
-        };
-        let header = b"\xb0\x07\xf4\x57\0\x02\0\x01";
-        assert_eq!(index(&[]).unwrap(), [&header[..], &[0, 0, 0, 12]].concat());
-        let child = b"bc\0\0\0\0\x02\0\0\0\x01x\0\0\0\0\x02y\0";
-        let root = b"aa\xc0\0\0\x0c";
-        let file = [&header[..], &[0x20, 0, 0, 31], child, root].concat();
-        assert_eq!(index(&[("abc", 2, "y"), ("abc", 1, "x")]).unwrap(), file);
-        let same = index(&[("", 1, "first"), ("", 1, "last")]).unwrap();
+    fn of_values_of_one_priority_the_last_is_found() {
+        let same = binary_index(["first", "last"].map(|value| (String::new(), 1, value.to_string()))).unwrap();
         assert_eq!(Index::new(&same).unwrap().find(""), Ok(Some("last")));
         assert_eq!(all(&same), [("".into(), "last".into()), ("".into(), "first".into())]);
-        assert_eq!(index(&[("a", 0, "x\0y")]).unwrap_err(), r#"a NUL in an index: "a" "x\0y""#);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use modest_loader::cmdline::Cmdline;
 use modest_loader::errno::{Errno, bytes};
-use modest_loader::explain::{self, Case, KernelLog};
+use modest_loader::explain::{self, FailedLoad, KernelLog};
 use modest_loader::kernel::{Caller, Kernel, machine};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::load::{self, Abilities, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Request};
@@ -197,7 +197,7 @@ fn check(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     for file in core::iter::once(file).chain(args) {
         let mut write = |piece: &[u8]| write_all(&out, piece);
         let mut pieces = Pieces::<512>::new(&mut write);
-        problems += modest_loader::check::check(&Linux, file, is_json, &mut pieces);
+        problems += modest_loader::explain::check::write_report(&Linux, file, is_json, &mut pieces);
         pieces.flush();
     }
     if problems == 0 { LOADED } else { FAILED }
@@ -255,9 +255,8 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             };
             #[cfg(not(feature = "explain"))]
             let since_us = 0;
-            let (exporters, log) = (&explain::no_exporters, &KernelLog::default());
-            let case = Case { file, failure, since_us, budget_bytes: None, exporters, log };
-            explain::explain(&Linux, &case, &mut |cause| {
+            let load = FailedLoad { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+            explain::explain(&Linux, &KernelLog::default(), &load, &mut |cause| {
                 console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
             });
             FAILED

@@ -1,65 +1,52 @@
-//! The whole of modest's thinking: reads a manifest, finds and loads the modules it names, and says why one failed.
+//! modest's loader: reads a manifest, finds and loads the kernel modules it names, and explains why one failed.
 //!
-//! No libc, no heap, and no unsafe code outside [`sys`]. One vocabulary: a **manifest** has lines, of which each names an
-//! **entry**; an entry is resolved to a **plan** of module files; a file holds a module's **image**, perhaps compressed; a
-//! **load path** puts it into the kernel within the **budget**.
+//! No libc, no heap, and no unsafe code outside [`sys`]. One vocabulary: a **manifest** has lines, and each names an **entry**; an
+//! entry is resolved to a **plan** of module files; a file holds a module's **image**, perhaps compressed; a **load path** puts it
+//! into the kernel within the **budget**.
 //!
-//! Where to look: [`run`] is the one loop. It reads lines ([`lines`], [`manifest`]), resolves names ([`resolve`]), loads
-//! ([`load`], with [`image`] and [`decode`]), and reports ([`report`], [`explain`] with [`elf`]). [`cmdline`] and [`root`] serve PID 1.
-//! Every capacity is in [`limits`].
+//! The modules are layers, from the top down. Each uses only what is below it.
 
 #![cfg_attr(not(test), no_std)]
 
-use core::fmt;
+// The run: from the lines of a manifest to jobs, to the failure policy.
+pub mod run;
 
-#[cfg(feature = "explain")]
-pub mod check;
-pub mod cmdline;
-pub mod decode;
-pub mod elf;
-pub mod errno;
+// Why a load failed: the file, the kernel's log and its symbols. And what keeps a kernel from taking a module.
 pub mod explain;
-pub mod format;
-#[cfg(feature = "explain")]
-pub mod kallsyms;
-pub mod kernel;
-#[cfg(feature = "explain")]
-pub mod klog;
-pub mod limits;
+
+// One module into the kernel: the choice of a path, and the calls of each.
 pub mod load;
-pub mod load_path;
+
+// From names, aliases and devices to files: depmod's indexes, modprobe.d, sysfs.
+pub mod resolve;
+
+// What people write: the manifest, the kernel command line, `root=`.
+pub mod cmdline;
 pub mod manifest;
+pub mod root_device;
+
+// A module's file and the image in it, decoded in fixed memory.
+pub mod decode;
+
+// What an image says of itself.
+pub mod elf;
+
+// The kernel by raw system calls.
+pub mod sys;
+
+// The kernel as the rest sees it: a trait, its types, a fake for tests, the lines of a file, `/proc` and `/sys`.
+pub mod kernel;
+
+// The ground: types and functions that know of no kernel and have no state.
+pub mod errno;
+pub mod format;
+pub mod limits;
+pub mod load_path;
 pub mod name;
+pub mod path;
 pub mod pin;
 pub mod report;
-pub mod resolve;
-pub mod root_device;
-pub mod run;
 pub mod source;
-pub mod sys;
 pub mod text;
 
-/// A path as the kernel takes it, in fixed memory.
-pub type Path = heapless::CString<{ limits::PATH_BYTES }>;
-
-/// The path that `text` spells; `None` as with [`path`].
-pub fn path_of(text: fmt::Arguments) -> Option<Path> {
-    struct Spelled(Path);
-    impl fmt::Write for Spelled {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            self.0.extend_from_bytes(part.as_bytes()).map_err(|_| fmt::Error)
-        }
-    }
-    let mut path = Spelled(Path::new());
-    fmt::write(&mut path, text).ok()?;
-    Some(path.0)
-}
-
-/// Joins `parts` to a path; `None` when it would be longer than [`limits::PATH_BYTES`] or holds a NUL.
-pub fn path(parts: &[&[u8]]) -> Option<Path> {
-    let mut path = Path::new();
-    for part in parts {
-        path.extend_from_bytes(part).ok()?;
-    }
-    Some(path)
-}
+pub use path::{Path, joined as path, spelled as path_of};

@@ -1,6 +1,6 @@
 //! Stands in for a decoder that this build does not have.
 
-use super::Extent;
+use super::extent::Extent;
 use crate::kernel::{Kernel, StreamError, Taker};
 use crate::source::DecodeError;
 

@@ -4,7 +4,8 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
 use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress};
 
-use super::{Extent, Input, read_exact_at};
+use super::extent::Extent;
+use super::input::{Input, read_exact_at};
 use crate::kernel::{Kernel, StreamError, Taker};
 use crate::limits::GZIP_RATIO;
 use crate::source::{DecodeError, Source};

@@ -8,6 +8,7 @@ use crate::format::Format;
 use crate::kernel::{Kernel, StreamError, Taker, read_full_at};
 use crate::source::DecodeError;
 
+mod extent;
 #[cfg(feature = "gzip")]
 pub mod gzip;
 #[cfg(not(feature = "gzip"))]
@@ -26,6 +27,7 @@ pub mod zstd;
 #[path = "absent.rs"]
 pub mod zstd;
 
+pub use extent::Extent;
 pub use input::{Input, Plain, read_exact_at};
 pub use pinned::Pinned;
 
@@ -37,21 +39,6 @@ pub fn decodes(format: Format) -> bool {
         Format::Xz => xz::IS_BUILT,
         Format::Zstd => zstd::IS_BUILT,
     }
-}
-
-/// What a file says of the image in it, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// Length of the file.
-    pub file_bytes: u64,
-    /// Length of the image, where the file states it.
-    pub image_bytes: Option<u64>,
-    /// Whether that length is only likely.
-    pub is_guess: bool,
-    /// The dictionary, or window, that decoding takes.
-    pub dictionary_bytes: u64,
-    /// The part of the file that is held besides.
-    pub input_bytes: u64,
 }
 
 /// An open file of a module, and how it holds the image.
@@ -119,14 +106,6 @@ pub fn format_of<K: Kernel>(kernel: &K, file: &K::File) -> Result<Format, Errno>
     let mut magic = [0; Format::MAGIC_BYTES];
     let len = read_full_at(kernel, file, &mut magic, 0)?;
     Ok(Format::of(&magic[..len]))
-}
-
-/// Memory for the dictionary and the input of `extent`.
-#[allow(dead_code, reason = "gzip needs none")]
-fn allocate<K: Kernel>(kernel: &K, extent: &Extent) -> Result<K::Region, StreamError> {
-    let len_bytes = extent.dictionary_bytes.saturating_add(extent.input_bytes);
-    let len_bytes = usize::try_from(len_bytes).map_err(|_| StreamError::Memory(Errno::ENOMEM))?;
-    kernel.allocate(len_bytes).map_err(StreamError::Memory)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
-use super::{Extent, Input, allocate, read_exact_at};
+use super::extent::{Extent, allocate};
+use super::input::{Input, read_exact_at};
 use crate::kernel::{Kernel, StreamError, Taker};
 use crate::source::{DecodeError, Source};
 

@@ -73,6 +73,33 @@ impl<B: Bytes> Elf<B> {
         Ok(())
     }
 
+    /// Hands the kernel release that it was built for, the first word of its vermagic, to `each`.
+    pub fn release(&mut self, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
+        self.info(&mut |key, value| {
+            if key == "vermagic" {
+                each(text::split_once(value, b' ').map_or(value, |(release, _)| release));
+            }
+        })
+    }
+
+    /// Hands the name of each module that it needs to `each`.
+    pub fn depends(&mut self, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
+        self.info(&mut |key, value| {
+            if key == "depends" {
+                text::fields(value, b',').filter(|needed| !needed.is_empty()).for_each(&mut *each);
+            }
+        })
+    }
+
+    /// Hands each of its parameters to `each`: name, type.
+    pub fn params(&mut self, each: &mut dyn FnMut(&str, &str)) -> Result<(), Fault> {
+        self.info(&mut |key, value| {
+            if let ("parmtype", Some((name, kind))) = (key, text::split_once(value, b':')) {
+                each(name, kind);
+            }
+        })
+    }
+
     /// Its name, as the kernel will list it.
     pub fn name<'b>(&mut self, buf: &'b mut [u8; NAME_BYTES]) -> Result<&'b str, Fault> {
         let at = self.header.machine.pick(MODULE_NAME) as u64;

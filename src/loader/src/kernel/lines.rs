@@ -30,7 +30,6 @@ impl<'k, 'b, K: Kernel> Lines<'k, 'b, K> {
     }
 
     /// The file, read as far as it was read for lines.
-    #[cfg(feature = "explain")]
     pub fn into_file(self) -> K::File {
         self.file
     }

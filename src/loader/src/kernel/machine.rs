@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use super::{Kernel, read_small};
 use crate::name::Name;
-use crate::{path_of, text};
+use crate::{path, text};
 
 /// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
 pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
@@ -27,7 +27,7 @@ pub fn own_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
 /// Counted page by page, unlike the fields of `status`, which processors add to in batches.
 pub fn resident_kib<K: Kernel>(kernel: &K, pid: u32) -> Option<(u64, u64)> {
     let mut buf = [0; 1024];
-    let text = fields(kernel, &path_of(format_args!("/proc/{pid}/smaps_rollup"))?, &mut buf)?;
+    let text = fields(kernel, &path::spelled(format_args!("/proc/{pid}/smaps_rollup"))?, &mut buf)?;
     Some((kib(text, "Rss:")?, kib(text, "Anonymous:")?))
 }
 
@@ -53,7 +53,7 @@ pub enum ModuleState {
 
 /// The state of the module of that name; `None` where there is none, or it is part of the kernel.
 pub fn module_state<K: Kernel>(kernel: &K, name: Name) -> Option<ModuleState> {
-    let path = path_of(format_args!("/sys/module/{name}/initstate"))?;
+    let path = path::spelled(format_args!("/sys/module/{name}/initstate"))?;
     match read_small(kernel, &path, &mut [0; 16]).ok()? {
         b"live" => Some(ModuleState::Live),
         b"coming" => Some(ModuleState::Coming),
@@ -90,7 +90,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "explain")]
     fn our_own_start_is_read() {
         let started = started_us(&crate::sys::Linux).unwrap();
         let now = crate::sys::Linux.now_us();

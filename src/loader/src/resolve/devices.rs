@@ -5,7 +5,7 @@ use crate::kernel::{Kernel, read_small};
 use crate::limits::{INDEX_KEY_BYTES, UEVENT_BYTES};
 use crate::report::shown;
 use crate::resolve::pattern::{matches_pattern, normalize_alias};
-use crate::{path_of, text};
+use crate::{path, text};
 
 /// A device with an alias, in sysfs.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +45,11 @@ pub fn each<K: Kernel>(kernel: &K, buses: &str, visit: &mut dyn FnMut(Device)) -
 fn each_of<K: Kernel>(
     kernel: &K, folder: core::fmt::Arguments, visit: &mut dyn FnMut(Device), keep: &mut dyn FnMut(Result<(), Errno>),
 ) {
-    let Some(folder) = path_of(folder) else { return };
+    let Some(folder) = path::spelled(folder) else { return };
     let listed = kernel.list(&folder, &mut |device| {
         let mut buf = [0; UEVENT_BYTES];
         // Longer paths than ours are none of a bus.
-        let Some(path) = path_of(format_args!("{}/{device}/uevent", shown(&folder))) else { return };
+        let Some(path) = path::spelled(format_args!("{}/{device}/uevent", shown(&folder))) else { return };
         let uevent = match read_small(kernel, &path, &mut buf) {
             Ok(uevent) => Some(uevent),
             // Write-only for some.

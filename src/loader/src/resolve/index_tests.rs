@@ -1,5 +1,6 @@
 use super::super::pattern::{WILDCARDS, matches_pattern};
 use super::*;
+use modest_index_writer::binary_index;
 use proptest::prelude::*;
 use proptest::sample;
 use std::collections::BTreeMap;
@@ -20,44 +21,12 @@ fn sorted(mut map: Map) -> Map {
     map
 }
 
-/// Writes the node of all `entries`, whose first `at` bytes are said by the nodes above, behind its children.
-fn write_node(file: &mut Vec<u8>, entries: &[(&String, &Vec<(u32, String)>)], at: usize) -> u32 {
-    let [(first, values), ..] = entries else { return file.len() as u32 };
-    let last = entries.last().unwrap().0;
-    let common = first.bytes().zip(last.bytes()).skip(at).take_while(|(a, b)| a == b).count();
-    let end = at + common;
-    let (own, below) = entries.split_at(usize::from(first.len() == end));
-    let children: BTreeMap<u8, u32> = below
-        .chunk_by(|(a, _), (b, _)| a.as_bytes()[end] == b.as_bytes()[end])
-        .map(|entries| (entries[0].0.as_bytes()[end], write_node(file, entries, end + 1)))
-        .collect();
-    let mut offset = file.len() as u32;
-    if common > 0 {
-        offset |= HAS_PREFIX;
-        file.extend_from_slice(&[&first.as_bytes()[at..end], &[0]].concat());
-    }
-    if let (Some((&first, _)), Some((&last, _))) = (children.first_key_value(), children.last_key_value()) {
-        offset |= HAS_CHILDREN;
-        file.extend_from_slice(&[first, last]);
-        for byte in first..=last {
-            file.extend_from_slice(&children.get(&byte).unwrap_or(&0).to_be_bytes());
-        }
-    }
-    if !own.is_empty() {
-        offset |= HAS_VALUES;
-        file.extend_from_slice(&(values.len() as u32).to_be_bytes());
-        for (priority, value) in *values {
-            file.extend_from_slice(&[&priority.to_be_bytes(), value.as_bytes(), &[0]].concat());
-        }
-    }
-    offset
-}
-
 fn write(map: &Map) -> Vec<u8> {
-    let mut file = [MAGIC, MAJOR << 16 | 1, 0].map(u32::to_be_bytes).concat();
-    let root = write_node(&mut file, &map.iter().collect::<Vec<_>>(), 0);
-    file[8..12].copy_from_slice(&root.to_be_bytes());
-    file
+    // The writer puts the last of one priority first.
+    let values = |(key, values): (&String, &Vec<(u32, String)>)| {
+        values.iter().rev().map(|(priority, value)| (key.clone(), *priority, value.clone())).collect::<Vec<_>>()
+    };
+    binary_index(map.iter().flat_map(values)).unwrap()
 }
 
 fn all(index: Index) -> Result<Vec<(String, String)>, IndexError> {

@@ -5,14 +5,14 @@
 
 use core::fmt;
 
-use crate::Path;
 use crate::errno::Errno;
 use crate::format::Format;
 use crate::kernel::Kernel;
-use crate::limits::{FILE_NAME_BYTES, PATH_BYTES};
-use crate::text;
+use crate::limits::PATH_BYTES;
+use crate::path::{self, FileName, Path};
 
 pub mod config;
+pub mod dep;
 pub mod devices;
 pub mod index;
 pub mod pattern;
@@ -23,9 +23,6 @@ pub mod tree;
 pub use plan::PlanError;
 pub use tree::{Tree, TreeError};
 
-/// A file's name in its folder.
-pub type FileName = heapless::String<FILE_NAME_BYTES>;
-
 /// The folder that names and relative paths are looked up in.
 #[derive(Clone, Debug, Default)]
 pub enum SearchRoot {
@@ -34,37 +31,6 @@ pub enum SearchRoot {
     Running,
     /// What `@root` says.
     Given(Path),
-}
-
-/// The files to load for one entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan<'b> {
-    target: &'b str,
-    /// As in `modules.dep`: what is needed first stands last.
-    dependencies: &'b str,
-}
-
-impl<'b> Plan<'b> {
-    /// What a line of `modules.dep` says (modules.dep(5)); one without a `:` is a path alone.
-    pub fn of_line(line: &'b str) -> Self {
-        let (target, dependencies) = text::split_once(line, b':').unwrap_or((line, ""));
-        Plan { target, dependencies }
-    }
-
-    /// The files that the target needs, in the order to load them.
-    pub fn dependencies(self) -> impl Iterator<Item = &'b str> {
-        let mut rest = self.dependencies.trim_ascii();
-        core::iter::from_fn(move || {
-            let (before, last) = text::rsplit_once(rest, b' ').unwrap_or(("", rest));
-            rest = before.trim_ascii_end();
-            (!last.is_empty()).then_some(last)
-        })
-    }
-
-    /// The file that the entry names.
-    pub fn target(self) -> &'b str {
-        self.target
-    }
 }
 
 /// Why an entry comes to nothing.
@@ -113,14 +79,14 @@ impl fmt::Display for ResolveError {
     }
 }
 
-/// The absolute path of `file`, a path of a [`Plan`], with the root it was found under.
+/// The absolute path of `file`, a path of a [`dep::Files`], with the root it was found under.
 pub fn absolute(root: &Path, file: &str) -> Result<Path, ResolveError> {
     let parts: &[&[u8]] = match (file.starts_with("/"), root.as_bytes()) {
         (true, _) => &[file.as_bytes()],
         (false, b"/") => &[b"/", file.as_bytes()],
         (false, root) => &[root, b"/", file.as_bytes()],
     };
-    crate::path(parts).ok_or(ResolveError::LongPath)
+    path::joined(parts).ok_or(ResolveError::LongPath)
 }
 
 /// Whether there is a `file` to open in `folder`.
@@ -149,7 +115,7 @@ fn default_folder_of<K: Kernel>(kernel: &K, module: &str) -> Result<Path, Resolv
     let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
     let folders: [&[&[u8]]; 2] = [&[b"/lib/modules/", release.as_bytes()], &[b"/"]];
     for parts in folders {
-        let folder = crate::path(parts).ok_or(ResolveError::LongPath)?;
+        let folder = path::joined(parts).ok_or(ResolveError::LongPath)?;
         if is_in(kernel, &folder, module)? {
             return Ok(folder);
         }
@@ -164,13 +130,13 @@ pub fn tree_folder<K: Kernel>(kernel: &K, root: &SearchRoot) -> Result<Path, Res
         SearchRoot::Running => {
             let mut release = [0; 65];
             let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
-            crate::path(&[b"/lib/modules/", release.as_bytes()]).ok_or(ResolveError::LongPath)
+            path::joined(&[b"/lib/modules/", release.as_bytes()]).ok_or(ResolveError::LongPath)
         }
     }
 }
 
 fn slash() -> Path {
-    crate::path(&[b"/"]).unwrap_or_default()
+    path::joined(&[b"/"]).unwrap_or_default()
 }
 
 /// Finds a file of the module `name` where no index says which files there are: in the folder of `tree`, if it is given, and
@@ -199,7 +165,7 @@ mod tests {
     use crate::kernel::fake::Fake;
 
     fn given(path: &str) -> SearchRoot {
-        SearchRoot::Given(crate::path(&[path.as_bytes()]).unwrap())
+        SearchRoot::Given(path::joined(&[path.as_bytes()]).unwrap())
     }
 
     fn found(kernel: &Fake, root: &SearchRoot, module: &str) -> Result<Option<String>, ResolveError> {
@@ -224,7 +190,7 @@ mod tests {
     #[test]
     fn a_name_is_a_file_where_there_is_no_index() {
         let fake = Fake::default().with_file("/t/snd-a.ko.xz", b"").with_file("/b.ko", b"");
-        let tree = crate::path(&[b"/t"]).unwrap();
+        let tree = path::joined(&[b"/t"]).unwrap();
         let named = |root: &SearchRoot, tree: Option<&Path>, name| {
             let (folder, file) = file_named(&fake, root, tree.cloned(), name).unwrap()?;
             Some(format!("{} {file}", folder.to_str().unwrap()))
@@ -233,15 +199,5 @@ mod tests {
         assert_eq!(named(&given("/t"), Some(&tree), "b"), None);
         assert_eq!(named(&SearchRoot::Running, None, "b"), Some("/ b.ko".into()));
         assert_eq!(named(&SearchRoot::Running, None, "snd-a"), None);
-    }
-
-    #[test]
-    fn a_line_of_modules_dep_is_a_plan() {
-        let files = |line| {
-            let plan = Plan::of_line(line);
-            plan.dependencies().chain([plan.target()]).map(String::from).collect::<Vec<_>>()
-        };
-        assert_eq!(files("k/a.ko: k/b.ko  k/c.ko "), ["k/c.ko", "k/b.ko", "k/a.ko"]);
-        assert_eq!((files("a.ko:"), files("a.ko")), (vec!["a.ko".into()], vec!["a.ko".into()]));
     }
 }

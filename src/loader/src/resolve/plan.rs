@@ -4,11 +4,11 @@
 
 use core::fmt::{self, Write};
 
-use super::Plan;
 use super::config::{Config, When};
-use super::index::{IndexError, Matches};
+use super::dep::Files;
+use super::index::Matches;
 use super::pattern::normalize_alias;
-use super::table::Table;
+use super::table::{Table, TableError};
 use crate::limits::{ALIAS_MATCHES, INDEX_KEY_BYTES, PLAN_DEPTH, PLAN_VISITED};
 use crate::name::{self, Name};
 use crate::text;
@@ -118,7 +118,7 @@ pub enum PlanError {
     /// The name has brackets without a partner, or is over [`INDEX_KEY_BYTES`].
     Name,
     /// This index is damaged, or what it says is over a limit.
-    Index(&'static str, IndexError),
+    Index(TableError),
     /// Over [`ALIAS_MATCHES`] modules have this alias.
     TooManyMatches,
     /// More modules have soft dependencies than [`PLAN_VISITED`].
@@ -129,12 +129,18 @@ pub enum PlanError {
     Outside,
 }
 
+impl From<TableError> for PlanError {
+    fn from(error: TableError) -> Self {
+        PlanError::Index(error)
+    }
+}
+
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::NotFound => f.write_str("no module and no alias of that name"),
             PlanError::Name => f.write_str("not a name: its brackets have no partner, or it is too long"),
-            PlanError::Index(file, error) => write!(f, "{file}: {error}"),
+            PlanError::Index(error) => error.fmt(f),
             PlanError::TooManyMatches => write!(f, "more match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
             PlanError::TooMany => {
                 write!(f, "over PLAN_VISITED, {PLAN_VISITED}, modules with dependencies of their own")
@@ -238,9 +244,9 @@ impl<'m> Resolver<'m> {
     }
 
     /// The files of the module with this name as the kernel writes it, if it is one that was built as a file.
-    fn files(&self, name: &str) -> Result<Option<Plan<'m>>, PlanError> {
+    fn files(&self, name: &str) -> Result<Option<Files<'m>>, PlanError> {
         match self.indexes.dep {
-            Some(dep) if !name.is_empty() && !name.contains(':') => Ok(dep.find(name)?.map(Plan::of_line)),
+            Some(dep) if !name.is_empty() && !name.contains(':') => Ok(dep.find(name)?.map(Files::of_line)),
             _ => Ok(None),
         }
     }
@@ -256,8 +262,8 @@ impl<'m> Resolver<'m> {
 }
 
 /// The modules that one with these files needs, in the order to load them.
-fn needed<'m>(files: Option<Plan<'m>>) -> impl Iterator<Item = Module<'m>> {
-    files.into_iter().flat_map(Plan::dependencies).map(|file| Module::named(name::of(file).0))
+fn needed<'m>(files: Option<Files<'m>>) -> impl Iterator<Item = Module<'m>> {
+    files.into_iter().flat_map(Files::dependencies).map(|file| Module::named(name::of(file).0))
 }
 
 fn add<'m>(found: &mut Modules<'m>, module: Module<'m>) -> Result<(), PlanError> {
@@ -281,7 +287,7 @@ impl From<PlanError> for Halt {
 struct Walk<'e, 'm> {
     resolver: Resolver<'m>,
     target: Module<'m>,
-    target_files: Option<Plan<'m>>,
+    target_files: Option<Files<'m>>,
     /// The modules whose dependencies are done, or being done: a circle of soft dependencies ends here.
     visited: heapless::Vec<Module<'m>, PLAN_VISITED>,
     each: Each<'e, 'm>,

@@ -3,13 +3,24 @@
 //! A text is read from its start for each question, so it is for trees that are small or have nothing else, as those of busybox's
 //! depmod, of OpenWrt and of Android. The formats: modules.dep(5), and what depmod writes.
 
+use core::fmt;
+
 use super::index::{Index, IndexError, Matches};
 use super::pattern::{glob, literal_part, normalize_alias};
-use super::plan::PlanError;
 use crate::kernel::Pages;
 use crate::limits::INDEX_KEY_BYTES;
 use crate::name;
 use crate::text;
+
+/// What is wrong with the index in the file of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableError(pub &'static str, pub IndexError);
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0, self.1)
+    }
+}
 
 /// A file of a tree, to look keys up in.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +60,7 @@ impl<'m> Table<'m> {
     }
 
     /// The value of the module `name`, as the kernel writes it: in `modules.dep` its line.
-    pub fn find(&self, name: &str) -> Result<Option<&'m str>, PlanError> {
+    pub fn find(&self, name: &str) -> Result<Option<&'m str>, TableError> {
         let found = match self.form {
             Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.find(name)),
             Form::Paths(text) => {
@@ -60,11 +71,11 @@ impl<'m> Table<'m> {
             }
             Form::Aliases(_) | Form::Modinfo(_) => Ok(None),
         };
-        found.map_err(|error| PlanError::Index(self.file, error))
+        found.map_err(|error| TableError(self.file, error))
     }
 
     /// The modules whose patterns match `alias`, which is normal: those of modules that come first in the tree's order first.
-    pub fn matches(&self, alias: &str) -> Result<Matches<'m>, PlanError> {
+    pub fn matches(&self, alias: &str) -> Result<Matches<'m>, TableError> {
         let mut found = Matches::new();
         let result = match self.form {
             Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.matches(alias)).map(|names| found = names),
@@ -84,7 +95,7 @@ impl<'m> Table<'m> {
                 }
             }),
         };
-        result.map_err(|error| PlanError::Index(self.file, error))?;
+        result.map_err(|error| TableError(self.file, error))?;
         Ok(found)
     }
 }
@@ -133,9 +144,9 @@ mod tests {
     fn limits_are_told() {
         let many = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
         let found = Table::text("modules.alias", many.as_bytes()).matches("x");
-        assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::TooManyMatches)));
+        assert_eq!(found, Err(TableError("modules.alias", IndexError::TooManyMatches)));
         let long = format!("alias x*{} a\n", "y".repeat(INDEX_KEY_BYTES));
         let found = Table::text("modules.alias", long.as_bytes()).matches("x");
-        assert_eq!(found, Err(PlanError::Index("modules.alias", IndexError::LongKey)));
+        assert_eq!(found, Err(TableError("modules.alias", IndexError::LongKey)));
     }
 }

@@ -5,15 +5,14 @@
 
 use core::ffi::CStr;
 
-use super::FileName;
 use super::config::{Config, ConfigError, Writer};
 use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
 use super::table::Table;
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel, Stat};
 use crate::limits::CONFIG_BYTES;
+use crate::path::{self, FileName, Path};
 use crate::report::shown;
-use crate::{Path, path};
 
 /// kmod's folders of configuration: of files of one name that of the first folder counts (modprobe.d(5)).
 pub const CONFIG_FOLDERS: [&CStr; 5] =
@@ -74,7 +73,7 @@ impl<K: Kernel> Tree<K> {
         let mut tables = [const { None }; FILES.len()];
         for (table, names) in tables.iter_mut().zip(FILES) {
             for name in names {
-                let path = path(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
+                let path = path::joined(&[folder.as_bytes(), b"/", name.as_bytes()]).ok_or(TreeError::LongPath)?;
                 match content(kernel, name, &path) {
                     Ok(Some(content)) => *table = Some(File { name, content }),
                     Ok(None) => return Err(TreeError::NotAFile(name)),
@@ -126,7 +125,7 @@ impl<K: Kernel> Tree<K> {
         }
         for name in symbols.matches(&key).unwrap_or_default() {
             if let Ok(Some(line)) = dep.find(name) {
-                each(super::Plan::of_line(line).target());
+                each(super::dep::Files::of_line(line).target());
             }
         }
     }
@@ -183,7 +182,7 @@ fn read_config<K: Kernel>(
             let is_next = name > last.as_str() && next.as_ref().is_none_or(|(next, _)| name < next.as_str());
             if is_next
                 && let Ok(name) = FileName::try_from(name)
-                && let Some(path) = path(&[folder.to_bytes(), b"/", name.as_bytes()])
+                && let Some(path) = path::joined(&[folder.to_bytes(), b"/", name.as_bytes()])
                 && is_there(kernel, &path)
             {
                 next = Some((name, path));
@@ -239,7 +238,7 @@ mod tests {
     fn open(fake: &Fake) -> (Tree<Fake>, Vec<String>) {
         let mut told = Vec::new();
         let mut tell = |file: &str, number: usize, error: ConfigError| told.push(format!("{file}:{number}: {error}"));
-        let tree = Tree::open(fake, &path(&[b"/t"]).unwrap(), &[c"/etc/m", c"/lib/m"], &mut tell).unwrap();
+        let tree = Tree::open(fake, &path::joined(&[b"/t"]).unwrap(), &[c"/etc/m", c"/lib/m"], &mut tell).unwrap();
         (tree, told)
     }
 

@@ -3,17 +3,18 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use super::names::Known;
-use super::{Run, names, optional};
-use crate::Path;
+use super::done::Done;
+use super::names::state::{Known, exporters};
+use super::state::{Run, optional};
 use crate::errno::Errno;
-use crate::explain::{self, Case};
+use crate::explain::{self, FailedLoad};
 use crate::kernel::machine::{ModuleState, is_live, module_state};
 use crate::kernel::{Caller, Kernel};
 use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
 use crate::load::{self, Failure, Loaded, Request};
 use crate::manifest::Entry;
 use crate::name::{self, Name};
+use crate::path::Path;
 use crate::report::{Level, Log, Size, Time, shown};
 use crate::resolve;
 
@@ -30,16 +31,6 @@ pub(super) struct Job<'a, K: Kernel> {
     pub may_be_live: bool,
     /// Whether it is no surprise if the file is not there.
     pub may_be_absent: bool,
-}
-
-/// What became of a module.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Done {
-    /// It is there.
-    Yes,
-    /// It is left out, as somebody asked for.
-    Skipped,
-    Failed,
 }
 
 /// A job whose file and parameters are known to the byte, and when and how often it was attempted.
@@ -234,8 +225,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             self.log.line(Level::Debug, format_args!("{name}: memory: predicted {predicted} KiB, took {own} KiB"));
         }
         if !request.params.is_empty() {
-            let (kernel, log, file, params) = (self.kernel, &mut *self.log, shown(request.file), shown(request.params));
-            explain::tell_ignored_params(kernel, request.file, request.budget_bytes, name, params, &mut |text| {
+            let (log, file) = (&mut *self.log, shown(request.file));
+            explain::report_ignored_params(self.kernel, &request, &mut |text| {
                 log.line(Level::Error, format_args!("{name}: {text}, {file}"));
             });
         }
@@ -247,10 +238,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return;
         }
         let Prepared { name, request, since_us, tries, .. } = *prepared;
-        let (exporters, klog) = (&explain::no_exporters, &self.klog);
-        let case = Case { file: request.file, failure, since_us, budget_bytes: None, exporters, log: klog };
-        let (kernel, log, wait) = (self.kernel, &mut *self.log, Time(wait_ms));
-        explain::explain(kernel, &case, &mut |cause| {
+        let exporters = &explain::no_exporters;
+        let load = FailedLoad { file: request.file, failure, since_us, budget_bytes: None, exporters };
+        let (kernel, klog, log, wait) = (self.kernel, &self.klog, &mut *self.log, Time(wait_ms));
+        explain::explain(kernel, klog, &load, &mut |cause| {
             log.line(Level::Debug, format_args!("{name}: try {tries}: {cause}; again in {wait}"));
         });
     }
@@ -259,11 +250,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         let Prepared { job, name, request, since_us, tries } = *prepared;
         let (kernel, root, klog, log) = (self.kernel, &self.root, &self.klog, &mut *self.log);
         let (file, tries, optional) = (shown(request.file), Tries(tries), optional(job.entry.optional));
-        let exporters =
-            |symbol: &str, each: &mut dyn FnMut(&str)| names::exporters(kernel, root, &job.known, symbol, each);
+        let exporters_of = |symbol: &str, each: &mut dyn FnMut(&str)| exporters(kernel, root, &job.known, symbol, each);
         let budget_bytes = request.budget_bytes;
-        let case = Case { file: request.file, failure, since_us, budget_bytes, exporters: &exporters, log: klog };
-        explain::explain(kernel, &case, &mut |cause| {
+        let load = FailedLoad { file: request.file, failure, since_us, budget_bytes, exporters: &exporters_of };
+        explain::explain(kernel, klog, &load, &mut |cause| {
             log.line(Level::Error, format_args!("{name}: {cause}{tries}, {file}{optional}"));
         });
     }

@@ -1,6 +1,9 @@
 use super::*;
+use crate::cmdline::Cmdline;
+use crate::errno::Errno;
 use crate::kernel::CallError;
 use crate::kernel::fake::Fake;
+use core::fmt;
 use std::cell::RefCell;
 
 #[derive(Default)]

@@ -289,7 +289,7 @@ pub fn unlinkat(dir: Option<&Fd>, path: &CStr, flags: u32) -> Result<(), Errno> 
 pub fn getdents64(fd: &Fd, buf: &mut [u8]) -> Result<usize, Errno> {
     let args = [fd.0 as usize, buf.as_mut_ptr() as usize, buf.len()];
     // The smallest builds list no folder that a network could be behind.
-    if cfg!(feature = "names") { call_restarting(nr::__NR_getdents64, args) } else { call(nr::__NR_getdents64, args) }
+    call_restarting(nr::__NR_getdents64, args)
 }
 
 /// The entries in what [`getdents64`] filled, but for `.` and `..`: type (`DT_DIR`, …) and name.
@@ -486,7 +486,7 @@ fn open_without_links(dir: &Fd, path: &CStr) -> Result<Fd, Errno> {
         if name == b".." {
             return Err(Errno::EXDEV);
         }
-        let name = crate::path(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
+        let name = crate::path::joined(&[if name.is_empty() { b"." } else { name }]).ok_or(Errno::ENAMETOOLONG)?;
         // O_DIRECTORY is not asked for: it would have the same errno for a link as for a file.
         let opened = openat(Some(folder.as_ref().unwrap_or(dir)), &name, READING | O_NOFOLLOW);
         let opened = opened.map_err(|errno| if errno == Errno::ELOOP { Errno::EXDEV } else { errno })?;

@@ -1,16 +1,17 @@
 //! What a run does by device: `@if=`, `@coldplug` and `@wait`.
 
-use super::Asked;
+use super::asked::Asked;
 use crate::kernel::Kernel;
 use crate::limits::{BUSES_BYTES, PLUG_TRIED};
 use crate::manifest::{Entry, Wait};
 use crate::name;
+use crate::path;
 use crate::report::{Level, Log};
 use crate::resolve::config::Config;
 use crate::resolve::plan::{self, Action, PlanError};
 use crate::resolve::{ResolveError, Tree, devices};
-use crate::run::job::Done;
-use crate::run::{At, Run, optional};
+use crate::run::done::Done;
+use crate::run::state::{At, Run, optional};
 use crate::text::Words;
 
 /// Why it is not known which devices there are.
@@ -145,7 +146,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             let kernel = self.kernel;
             let is_there = |word: &str| {
                 if word.starts_with("/") {
-                    crate::path(&[word.as_bytes()]).is_some_and(|path| kernel.exists(&path))
+                    path::joined(&[word.as_bytes()]).is_some_and(|path| kernel.exists(&path))
                 } else {
                     // What cannot be read now may be the next time.
                     devices::exists(kernel, word) == Ok(true)

@@ -5,110 +5,32 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use super::job::{Done, Job, joined, text_of};
-use super::{At, CMDLINE, Run, optional};
-use crate::cmdline::Cmdline;
+use super::done::Done;
+use super::job::{Job, joined, text_of};
+use super::state::{At, Run, optional};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::kernel::machine::is_live;
-use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
 use crate::manifest::Entry;
 use crate::name::{self, Name};
-use crate::path_of;
+use crate::path;
 use crate::report::{Level, Log, Time, shown};
-use crate::resolve::config::{Config, ConfigError, Writer};
+use crate::resolve::config::{Config, ConfigError};
 use crate::resolve::plan::{self, Action, Blacklists, Module, PlanError};
 use crate::resolve::tree::CONFIG_FOLDERS;
-use crate::resolve::{self, ResolveError, SearchRoot, Tree};
+use crate::resolve::{self, ResolveError, Tree};
 
+mod asked;
 mod devices;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
+use asked::Asked;
+use state::Known;
+
 /// What runs the command of an `install`.
 const SHELL: &CStr = c"/bin/sh";
-
-/// What a run knows of names.
-pub(super) struct Names<'r, K: Kernel> {
-    /// The tree of the root, once a name was looked up.
-    tree: Option<Tree<K>>,
-    /// What the kernel command line says of modules, as [`Config`] has it.
-    cmdline: &'r str,
-    /// The buses of all `@coldplug` so far, if there was one.
-    buses: Option<heapless::String<BUSES_BYTES>>,
-    /// What became of each module that a device asked for, by what is kept of its name.
-    tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
-}
-
-impl<'r, K: Kernel> Names<'r, K> {
-    /// Reads what the kernel command line says of modules, if it has words about them, into `buf`.
-    pub(super) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
-        let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
-        Names { tree: None, cmdline, buses: None, tried: heapless::Vec::new() }
-    }
-
-    /// The root is another: so will be its tree.
-    pub(super) fn forget_tree(&mut self) {
-        self.tree = None;
-    }
-}
-
-/// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
-fn config<'b, L: Log>(log: &mut L, cmdline: Cmdline, buf: &'b mut [u8]) -> &'b str {
-    let mut writer = Writer::new(buf);
-    let mut written = writer.cmdline(cmdline.text());
-    // dracut's, for which it writes such commands to a file.
-    cmdline.each_listed("rd.driver.blacklist", &mut |name| {
-        written = written.and_then(|()| writer.blacklist(name));
-    });
-    if written.is_err() {
-        log.line(Level::Error, format_args!("{CMDLINE}: over CMDLINE_CONFIG_BYTES, {CMDLINE_CONFIG_BYTES}"));
-    }
-    writer.finish().cmdline
-}
-
-/// What is known of a module beside its entry.
-pub(super) struct Known<'a, K: Kernel> {
-    module: Module<'a>,
-    config: Config<'a>,
-    /// The tree that its file is of, if that is open.
-    tree: Option<&'a Tree<K>>,
-}
-
-impl<K: Kernel> Known<'_, K> {
-    /// Hands the parts of its parameters to `visit`. What comes later counts: the files of modprobe.d, then the manifest, and the
-    /// last word has whoever boots.
-    pub(super) fn params(&self, entry: &str, visit: &mut dyn FnMut(&str)) {
-        let Config { files, cmdline } = self.config;
-        self.module.options(Config { files, cmdline: "" }).for_each(&mut *visit);
-        visit(entry);
-        self.module.options(Config { files: "", cmdline }).for_each(visit);
-    }
-}
-
-/// A module to be loaded by name or alias.
-#[derive(Clone, Copy)]
-struct Asked<'a> {
-    name: &'a str,
-    /// What is said of it beside its name.
-    entry: &'a Entry<'a>,
-    /// Whether it is asked for by a device, for which there need be no module.
-    by_device: bool,
-}
-
-/// Hands the file of each module that exports `symbol` to `each`, by the indexes of its tree, or else of the root.
-pub(super) fn exporters<K: Kernel>(
-    kernel: &K, root: &SearchRoot, known: &Known<K>, symbol: &str, each: &mut dyn FnMut(&str),
-) {
-    if let Some(tree) = known.tree {
-        return tree.exporters(symbol, each);
-    }
-    // What is wrong with the configuration is reported by whoever looks up a name.
-    let tree = resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
-    if let Ok(Ok(tree)) = tree {
-        tree.exporters(symbol, each);
-    }
-}
 
 impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
     /// What is known of the module of a file that is named by its path; `None`, after a report, where a blacklist names it.
@@ -272,7 +194,7 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
 
     /// Has the shell run a command, which finds in its environment what modprobe gives it: what wait4(2) says of it.
     fn shell(&self, name: Name, command: &str, known: &Known<K>, entry: &Entry) -> Result<i32, Errno> {
-        let module = path_of(format_args!("MODPROBE_MODULE={name}")).ok_or(Errno::ENAMETOOLONG)?;
+        let module = path::spelled(format_args!("MODPROBE_MODULE={name}")).ok_or(Errno::ENAMETOOLONG)?;
         let command = joined(self.kernel, &|visit| visit(command))?;
         // The space behind the first part is none to the shell.
         let options = joined(self.kernel, &|visit| {
@@ -289,6 +211,6 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
 
 /// Whether a blacklist of `config` names the module.
 fn is_blacklisted(name: Name, config: Config) -> bool {
-    let mut written = resolve::FileName::new();
+    let mut written = path::FileName::new();
     fmt::write(&mut written, format_args!("{name}")).is_ok() && config.is_blacklisted(&written)
 }

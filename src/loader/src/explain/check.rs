@@ -3,27 +3,29 @@
 use core::ffi::CStr;
 use core::fmt::{self, Display, Write};
 
+use super::cause::Cause;
+use super::errnos::of_open;
+use super::kallsyms;
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
-use crate::explain::of_open;
-
-use crate::kallsyms;
 use crate::kernel::machine::is_live;
 use crate::kernel::{FileKind, Kernel, read_small};
 use crate::load;
 use crate::name::{self, Name};
+use crate::path;
 use crate::report::shown;
-use crate::text;
 
-/// Checks the module in `file` and writes what there is to say: lines of `key: value`, or one line of JSON. How many problems
-/// it has.
-pub fn check<K: Kernel>(kernel: &K, file: &CStr, is_json: bool, out: &mut dyn Write) -> usize {
+type Image<'b> = Elf<&'b mut dyn Bytes>;
+
+/// Writes what there is to say of the module in `file` to `out`: lines of `key: value`, or one line of JSON. Returns
+/// the number of problems.
+pub fn write_report<K: Kernel>(kernel: &K, file: &CStr, is_json: bool, out: &mut dyn Write) -> usize {
     let mut out = Out { out, is_json, problems: 0 };
     out.begin(shown(file));
-    check_open(kernel, file, &mut out);
+    describe_file(kernel, file, &mut out);
     out.end()
 }
 
-fn check_open<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
+fn describe_file<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
     let file = match kernel.open(path) {
         Ok(file) => file,
         Err(errno) => return out.problem(&format_args!("{errno}: {}", of_open(errno))),
@@ -36,19 +38,24 @@ fn check_open<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
         out.pair("format", &format.name());
     }
     let looked = load::with_image(kernel, None, file, &mut |bytes| {
-        let checked = Elf::open(bytes, Some(THIS_MACHINE)).and_then(|mut elf| check_elf(kernel, path, &mut elf, out));
-        if let Err(fault) = checked {
+        let described = Elf::open(bytes, Some(THIS_MACHINE)).and_then(|mut elf| {
+            let mut buf = [0; NAME_BYTES];
+            let name = Name(elf.name(&mut buf)?);
+            describe(&mut elf, name, out)?;
+            out.raw("loaded", &is_live(kernel, name));
+            find_problems(kernel, path, (&mut elf, name), out)
+        });
+        if let Err(fault) = described {
             out.problem(&fault);
         }
     });
     if let Err(failure) = looked {
-        out.problem(&failure);
+        out.problem(&Cause::from(failure));
     }
 }
 
-fn check_elf<K: Kernel>(kernel: &K, path: &CStr, elf: &mut Elf<&mut dyn Bytes>, out: &mut Out) -> Result<(), Fault> {
-    let mut buf = [0; NAME_BYTES];
-    let name = Name(elf.name(&mut buf)?);
+/// Writes what the module says of itself.
+fn describe(elf: &mut Image, name: Name, out: &mut Out) -> Result<(), Fault> {
     out.pair("name", &name);
     out.pair("machine", &elf.machine());
     for wanted in ["version", "vermagic", "license"] {
@@ -59,12 +66,7 @@ fn check_elf<K: Kernel>(kernel: &K, path: &CStr, elf: &mut Elf<&mut dyn Bytes>, 
         })?;
     }
     out.raw("signed", &elf.is_signed());
-    out.list("depends", &mut |item| {
-        elf.info(&mut |key, value| {
-            let needed = text::fields(value, b',').filter(|needed| key == "depends" && !needed.is_empty());
-            needed.for_each(|needed| item(&needed));
-        })
-    })?;
+    out.list("depends", &mut |item| elf.depends(&mut |needed| item(&needed)))?;
     out.list("parameters", &mut |item| {
         elf.info(&mut |key, value| {
             if key == "parmtype" {
@@ -78,17 +80,21 @@ fn check_elf<K: Kernel>(kernel: &K, path: &CStr, elf: &mut Elf<&mut dyn Bytes>, 
     let mut versions = 0usize;
     elf.versions(&mut |_, _| versions += 1)?;
     out.raw("versions", &versions);
-    out.raw("loaded", &is_live(kernel, name));
+    Ok(())
+}
 
+/// Writes what would keep the kernel from taking the module.
+fn find_problems<K: Kernel>(
+    kernel: &K, path: &CStr, (elf, name): (&mut Image, Name), out: &mut Out,
+) -> Result<(), Fault> {
     let by_file = name::of(shown(path));
     if by_file != name {
         out.problem(&format_args!("its file is named {by_file}: the kernel and modprobe will call it {name}"));
     }
     let mut release = [0; 65];
     if let Ok(release) = kernel.release(&mut release) {
-        elf.info(&mut |key, value| {
-            let built_for = text::split_once(value, b' ').map_or(value, |(built_for, _)| built_for);
-            if key == "vermagic" && built_for != release {
+        elf.release(&mut |built_for| {
+            if built_for != release {
                 out.problem(&format_args!("built for {built_for}, this kernel is {release}"));
             }
         })?;
@@ -99,32 +105,40 @@ fn check_elf<K: Kernel>(kernel: &K, path: &CStr, elf: &mut Elf<&mut dyn Bytes>, 
         out.problem(&"not signed, and this kernel takes signed modules alone");
     }
     // Of an absent module all symbols are missing: it is enough to name that.
+    if lacks_modules(kernel, elf, out)? || is_live(kernel, name) {
+        return Ok(());
+    }
+    find_missing_symbols(kernel, elf, out)
+}
+
+/// Whether modules are missing that this one needs.
+fn lacks_modules<K: Kernel>(kernel: &K, elf: &mut Image, out: &mut Out) -> Result<bool, Fault> {
     let mut lacks = false;
-    elf.info(&mut |key, value| {
-        for needed in text::fields(value, b',').filter(|needed| key == "depends" && !needed.is_empty()) {
-            if !is_there(kernel, Name(needed)) {
-                lacks = true;
-                out.problem(&format_args!("needs `{needed}`, which is not loaded: load it before"));
-            }
+    elf.depends(&mut |needed| {
+        if !is_there(kernel, Name(needed)) {
+            lacks = true;
+            out.problem(&format_args!("needs `{needed}`, which is not loaded: load it before"));
         }
     })?;
-    if !lacks && !is_live(kernel, name) {
-        // A list without data lacks what is there: it is no proof.
-        let is_proof = kallsyms::missing(kernel, elf, &mut |_| {})? == Some(true);
-        if is_proof {
-            kallsyms::missing(kernel, elf, &mut |symbol| {
-                out.problem(&format_args!(
-                    "needs the symbol `{symbol}`, which neither this kernel nor a loaded module has"
-                ));
-            })?;
-        }
+    Ok(lacks)
+}
+
+fn find_missing_symbols<K: Kernel>(kernel: &K, elf: &mut Image, out: &mut Out) -> Result<(), Fault> {
+    // A list without data lacks symbols that exist: it proves nothing.
+    let is_proof = kallsyms::missing(kernel, elf, &mut |_| {})? == Some(true);
+    if is_proof {
+        kallsyms::missing(kernel, elf, &mut |symbol| {
+            out.problem(&format_args!(
+                "needs the symbol `{symbol}`, which neither this kernel nor a loaded module has"
+            ));
+        })?;
     }
     Ok(())
 }
 
 /// Whether the kernel has the module, loaded or built in.
 fn is_there<K: Kernel>(kernel: &K, name: Name) -> bool {
-    is_live(kernel, name) || crate::path_of(format_args!("/sys/module/{name}")).is_some_and(|path| kernel.exists(&path))
+    is_live(kernel, name) || path::spelled(format_args!("/sys/module/{name}")).is_some_and(|path| kernel.exists(&path))
 }
 
 /// Takes the items of a list.
@@ -232,7 +246,7 @@ mod tests {
 
     fn checked(fake: &Fake, file: &CStr, is_json: bool) -> (usize, String) {
         let mut text = String::new();
-        let problems = check(fake, file, is_json, &mut text);
+        let problems = write_report(fake, file, is_json, &mut text);
         (problems, text)
     }
 

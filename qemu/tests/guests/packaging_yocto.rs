@@ -490,7 +490,7 @@ fn the_class_makes_an_initramfs_of_a_rootfs_that_boots() {
         metadata.set(name, value);
     }
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or(project().join("target"), PathBuf::from);
-    let mkmodest = fs::canonicalize(target_dir.join("release/mkmodest")).expect("mkmodest, which scripts/test builds");
+    let mkmodest = fs::canonicalize(target_dir.join("debug/mkmodest")).expect("mkmodest, which scripts/test builds");
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", mkmodest.parent().unwrap().display());
     let mut shell = Command::new("sh");
     // A folder where a pattern would match.

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mkmodest::codec::encode;
-use mkmodest::depmod::binary_index;
+use modest_index_writer::binary_index;
 use modest_loader::format::Format;
 use modest_qemu::modest;
 
@@ -496,7 +496,10 @@ fn in_namespaces(test: &str) {
         NAMESPACES,
         "sh",
     ]);
-    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(DIR, dir.path());
+    command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("faults::{test}"), "--nocapture"])
+        .env(DIR, dir.path());
     let output = command.output().expect("unshare of util-linux");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

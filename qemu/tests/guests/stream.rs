@@ -6,8 +6,11 @@ use mkmodest::codec;
 use modest_loader::format::Format;
 use modest_qemu::{Scenario, gzip, line, modules_in};
 
-/// At least this many modules of each tree, in each format.
-const MODULES: usize = 200;
+/// How many modules of a tree are loaded. What differs between architectures is the window, which gzip fills as well as any format
+/// does; the decoders are the same code, so many modules on one architecture show what they can.
+fn modules(board: &str, format: Format) -> usize {
+    if format == Format::Gzip || board == "qemu-aarch64" { 200 } else { 20 }
+}
 
 const NEXT: &str = "mount -t proc p /proc 2>/dev/null; mount -t sysfs s /sys 2>/dev/null\n\
     echo TAINTED=$(cat /sys/module/*/taint | tr -d '\\n') ALL=$(ls -1d /sys/module/*/initstate | wc -l)\n";
@@ -26,9 +29,9 @@ const COMPARE: &str = "seen() { for m in /sys/module/*/initstate; do m=${m%/init
     cmp /stream /finit && echo SAME=$(grep -c /coresize: /finit),$(grep -c /sections/ /finit)\n";
 
 /// Real modules that register themselves and are idle then: character sets, and drivers of chips that no guest has.
-fn idle_modules(scenario: &Scenario) -> Vec<String> {
+fn idle_modules(scenario: &Scenario, count: usize) -> Vec<String> {
     let folders = ["fs/nls/", "drivers/media/tuners/", "drivers/media/dvb-frontends/", "sound/soc/codecs/"];
-    modules_in(&scenario.kernel.tree, &folders).unwrap().into_iter().take(MODULES).collect()
+    modules_in(&scenario.kernel.tree, &folders).unwrap().into_iter().take(count).collect()
 }
 
 fn flipped_at(file: &[u8], at: usize) -> Vec<u8> {
@@ -43,7 +46,7 @@ fn all_load_by_stream(board: &str, format: Format) {
     scenario.with_disk = false;
     // Each module is decoded twice and loaded twice, on an emulated processor.
     scenario.board.qemu.timeout_s = 600;
-    let names = idle_modules(&scenario);
+    let names = idle_modules(&scenario, modules(board, format));
     scenario.options.change.format = (format != Format::Xz).then_some(format);
     scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
     let built = scenario.image().unwrap();
@@ -69,7 +72,7 @@ fn all_load_by_stream(board: &str, format: Format) {
         files.push((format!("/plain/{name}.ko"), image));
     }
     let modules = streamed.lines().count();
-    assert!(modules >= MODULES);
+    assert!(modules >= names.len());
     let manifest = format!("@root {root}\n{flipped}@unlink\n{streamed}@exec /next\n");
     scenario.options.verbatim_manifest = Some(manifest.into());
     let scenario = files.into_iter().fold(scenario, |scenario, (path, bytes)| scenario.file(&path, bytes));

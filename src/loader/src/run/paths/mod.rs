@@ -1,41 +1,19 @@
 //! Stands in for `names/` in a build that takes paths alone. What such a build cannot do is reported as an error of the line.
 
-use core::marker::PhantomData;
-
-use super::{At, Run};
-use crate::cmdline::Cmdline;
+use super::state::{At, Run};
 use crate::kernel::Kernel;
 use crate::manifest::{Entry, Wait};
 use crate::name::Name;
 use crate::report::Log;
-use crate::resolve::{ResolveError, SearchRoot};
+use crate::resolve::ResolveError;
 
-/// What a run knows of names: nothing.
-pub(super) struct Names<'r, K>(PhantomData<(&'r str, K)>);
+pub(super) mod state;
 
-impl<'r, K: Kernel> Names<'r, K> {
-    pub(super) fn new<L: Log>(_: &mut L, _: Cmdline, _: &'r mut [u8], _: bool) -> Self {
-        Names(PhantomData)
-    }
-
-    pub(super) fn forget_tree(&mut self) {}
-}
-
-/// What is known of a module beside its entry: nothing.
-pub(super) struct Known<'a, K>(PhantomData<(&'a str, K)>);
-
-impl<K: Kernel> Known<'_, K> {
-    pub(super) fn params(&self, entry: &str, visit: &mut dyn FnMut(&str)) {
-        visit(entry);
-    }
-}
-
-/// There is no index of symbols.
-pub(super) fn exporters<K: Kernel>(_: &K, _: &SearchRoot, _: &Known<K>, _: &str, _: &mut dyn FnMut(&str)) {}
+use state::Known;
 
 impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
     pub(super) fn known_by_file(&mut self, _: Name) -> Option<Known<'r, K>> {
-        Some(Known(PhantomData))
+        Some(Known::nothing())
     }
 
     pub(super) fn has_device(&mut self, at: At, entry: &Entry) -> bool {

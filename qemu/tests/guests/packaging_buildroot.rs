@@ -9,7 +9,7 @@
 //! | Debian's Rust, with a `core` that it builds | host-rust-bin |
 //! | ld.lld | the rust-lld of host-rust-bin |
 //! | the modules of a Debian kernel | target/lib/modules |
-//! | target/release/mkmodest | host-modest |
+//! | target/debug/mkmodest | host-modest |
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -194,7 +194,7 @@ impl Output {
         rust(target, &host.join("bin"));
         symlink("/usr/bin/ld.lld", host.join("bin/rust-lld")).unwrap();
         let targets = std::env::var_os("CARGO_TARGET_DIR").map_or(project().join("target"), PathBuf::from);
-        let mkmodest = targets.join("release/mkmodest");
+        let mkmodest = targets.join("debug/mkmodest");
         symlink(mkmodest.canonicalize().expect("scripts/test makes it"), host.join("bin/mkmodest")).unwrap();
         symlink(build.join("boards"), host.join("share/modest/boards")).unwrap();
         let tree = Scenario::new(board, None).unwrap().kernel.tree;

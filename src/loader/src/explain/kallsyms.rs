@@ -1,5 +1,6 @@
-//! What `/proc/kallsyms` knows of symbols, read as a stream: some hundred thousand lines of `ADDRESS TYPE NAME [MODULE]`
-//! (kernel/kallsyms.c). It has what is not exported too, and without CONFIG_KALLSYMS_ALL no data.
+//! What `/proc/kallsyms` says of symbols, read as a stream: some hundred thousand lines of
+//! `ADDRESS TYPE NAME [MODULE]` (kernel/kallsyms.c). It lists symbols that are not exported too, and lists data only with
+//! CONFIG_KALLSYMS_ALL.
 
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES};
 use crate::kernel::Kernel;
@@ -75,8 +76,8 @@ impl Seen {
     }
 }
 
-/// Hands each symbol that the module needs and the list does not have to `each`. `false` where that means nothing, as the list
-/// has no data; `None` where there is no list.
+/// Hands each symbol that the module needs and the list lacks to `each_missing`. `false` where that proves nothing, as
+/// the list has no data; `None` where there is no list.
 pub fn missing<K: Kernel, B: Bytes>(
     kernel: &K, elf: &mut Elf<B>, each_missing: &mut dyn FnMut(&str),
 ) -> Result<Option<bool>, Fault> {

@@ -1,5 +1,5 @@
-//! What the kernel's log says of a load that failed (Documentation/ABI/testing/dev-kmsg): the messages of kernel/module/*.c,
-//! kernel/params.c and drivers/base/firmware_loader/main.c, read back from `/dev/kmsg`.
+//! What the kernel's log says of a load that failed, read from `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg): the
+//! messages of kernel/module/*.c, kernel/params.c and drivers/base/firmware_loader/main.c.
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -10,51 +10,51 @@ use crate::kernel::lines::{LineError, Lines};
 use crate::limits::{KLOG_SLACK_US, KLOG_TEXT_BYTES, LINE_BYTES, SYMBOL_BYTES};
 use crate::text;
 
-/// What is said, by kinds that tell the cause of a refusal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a message says, from what tells least of the cause to what tells most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Nothing.
+    /// There is no message.
     #[default]
     Nothing,
-    /// A text of the module's own: [`Said::first`].
+    /// A text of the module's own: [`Messages::first`].
     Text,
     /// Firmware is missing: its name, the error.
     Firmware,
-    /// A symbol that it needs is unknown: its name.
+    /// The kernel does not know a symbol that the module needs: its name.
     Unknown,
-    /// The CRC of a symbol is another: its name.
+    /// The CRC of a symbol differs: its name.
     Disagrees,
-    /// A symbol is in a namespace that it does not import: its name, the namespace.
+    /// The module uses a symbol of a namespace that it does not import: its name, the namespace.
     Namespace,
-    /// It exports a symbol that is there already: its name, the owner.
+    /// The module exports a symbol that exists already: its name, the owner.
     Duplicate,
-    /// Another vermagic: its own, the kernel's.
+    /// The vermagic differs: the module's, the kernel's.
     Magic,
     /// A parameter does not take its value: the value, the parameter's name.
     Value,
-    /// There is a module of that name already, or it is built in.
+    /// A module of that name is loaded already or built in.
     Present,
-    /// A policy of the kernel refuses it: the text.
+    /// A policy of the kernel refuses the module: the text.
     Policy,
 }
 
-/// What is said of one load.
+/// The messages about one load: the one that tells most, and how many are like it.
 #[derive(Clone, Debug, Default)]
-pub struct Said {
-    /// Of what kind it is; of several, what tells most.
+pub struct Messages {
+    /// What that message says.
     pub kind: Kind,
     /// As [`Kind`] says.
     pub first: heapless::String<KLOG_TEXT_BYTES>,
     /// As [`Kind`] says.
     pub second: heapless::String<SYMBOL_BYTES>,
-    /// How often else something of the kind is said.
+    /// How many more messages of that kind there are.
     pub others: usize,
-    /// Whether all of it was read, and nothing of earlier loads: what is not here was not said.
+    /// Whether every message about this load was read, and none about an earlier one: then the kernel gave no other.
     pub is_exact: bool,
 }
 
-/// The kernel's log, open where it was read to: so each record is read once, however many loads fail, and what is said of one of
-/// them is not taken for what is said of the next.
+/// The kernel's log, open where it was read to. So each record is read once, however many loads fail, and a message
+/// about one load is not taken for one about the next.
 #[allow(missing_debug_implementations)]
 pub struct KernelLog<K: Kernel>(Cell<Option<K::File>>);
 
@@ -65,77 +65,24 @@ impl<K: Kernel> Default for KernelLog<K> {
 }
 
 impl<K: Kernel> KernelLog<K> {
-    /// Leaves out what it says by now: of a load whose cause is known without it.
-    pub fn skip(&self, kernel: &K) {
-        Said::read(kernel, self, "", u64::MAX);
-    }
-}
-
-impl Said {
-    fn note(&mut self, kind: Kind, first: &str, second: &str) {
-        // What was said before of the same symbol tells why it counts as unknown.
-        if kind == Kind::Unknown && self.kind != Kind::Unknown && self.first == first {
-            return;
-        }
-        // Of several texts the last is nearest to the failure; of several symbols the first is as good as any.
-        if kind == self.kind && kind != Kind::Text {
-            self.others += usize::from(self.first != first);
-            return;
-        }
-        if (kind as u8) < (self.kind as u8) {
-            return;
-        }
-        *self = Said { kind, ..Said::default() };
-        // What does not fit is longer than what the kernel can say.
-        let _ = self.first.push_str(first);
-        let _ = self.second.push_str(second);
-    }
-
-    /// Takes in one message; `name` is the module's.
-    fn hear(&mut self, name: &str, message: &str) {
-        if let Some(of_module) = message.strip_prefix(name) {
-            if let Some(message) = of_module.strip_prefix(": ") {
-                // What is said of good modules too.
-                if find(message, "taint").is_none() && find(message, " ignored").is_none() {
-                    let (kind, first, second) = parse(message).unwrap_or((Kind::Text, message, ""));
-                    self.note(kind, first, second);
-                }
-                return;
-            }
-            // As drivers begin what they say of a device.
-            if of_module.starts_with(" ") && !message.ends_with("]") {
-                self.note(Kind::Text, message, "");
-            }
-        }
-        if let Some((_, rest)) = find(message, "Direct firmware load for ")
-            && let Some((firmware, error)) = find(rest, " failed with error ")
-        {
-            return self.note(Kind::Firmware, firmware, error);
-        }
-        let policies = ["Lockdown: ", "LoadPin: ", "Loading of "];
-        if policies.iter().any(|policy| message.starts_with(policy)) {
-            self.note(Kind::Policy, message, "");
-        }
-    }
-
-    /// What the log of the kernel says of the module `name` since the monotonic time `since_us`, or since `log` was read last;
-    /// nothing where it cannot be read.
-    pub fn read<K: Kernel>(kernel: &K, log: &KernelLog<K>, name: &str, since_us: u64) -> Said {
+    /// The messages about the module `name` since the monotonic time `since_us`, or since the log was last read; none
+    /// where it cannot be read.
+    pub fn read(&self, kernel: &K, name: &str, since_us: u64) -> Messages {
         // Records may be lost while we read; then we are at the oldest of those left.
         const TRIES: usize = 3;
-        let (mut file, from_us, mut is_exact) = match log.0.take() {
+        let (mut file, from_us, mut is_exact) = match self.0.take() {
             Some(file) => (Some(file), 0, true),
             None => {
                 let (from_us, is_exact) = begin(kernel, since_us);
                 (kernel.open(LOG).ok(), from_us, is_exact)
             }
         };
-        let mut said = Said::default();
+        let mut messages = Messages::default();
         for _ in 0..TRIES {
             let Some(opened) = file.take() else { break };
             let (read, is_whole) = each_record(kernel, opened, &mut |record_us, message| {
                 if record_us >= from_us {
-                    said.hear(name, message);
+                    messages.take(name, message);
                 }
             });
             file = Some(read);
@@ -144,9 +91,63 @@ impl Said {
                 break;
             }
         }
-        said.is_exact = is_exact && file.is_some();
-        log.0.set(file);
-        said
+        messages.is_exact = is_exact && file.is_some();
+        self.0.set(file);
+        messages
+    }
+
+    /// Skips the messages about a load whose cause is known without them.
+    pub fn skip(&self, kernel: &K) {
+        self.read(kernel, "", u64::MAX);
+    }
+}
+
+impl Messages {
+    /// Takes one message; `name` is the module's.
+    fn take(&mut self, name: &str, message: &str) {
+        if let Some(of_module) = message.strip_prefix(name) {
+            if let Some(message) = of_module.strip_prefix(": ") {
+                // The kernel says these of good modules too.
+                if find(message, "taint").is_none() && find(message, " ignored").is_none() {
+                    let (kind, first, second) = parse(message).unwrap_or((Kind::Text, message, ""));
+                    self.keep(kind, first, second);
+                }
+                return;
+            }
+            // As drivers begin what they say of a device.
+            if of_module.starts_with(" ") && !message.ends_with("]") {
+                self.keep(Kind::Text, message, "");
+            }
+        }
+        if let Some((_, rest)) = find(message, "Direct firmware load for ")
+            && let Some((firmware, error)) = find(rest, " failed with error ")
+        {
+            return self.keep(Kind::Firmware, firmware, error);
+        }
+        let policies = ["Lockdown: ", "LoadPin: ", "Loading of "];
+        if policies.iter().any(|policy| message.starts_with(policy)) {
+            self.keep(Kind::Policy, message, "");
+        }
+    }
+
+    /// Keeps a message if it tells more than the one kept so far.
+    fn keep(&mut self, kind: Kind, first: &str, second: &str) {
+        // An earlier message about the same symbol tells why the kernel does not know it.
+        if kind == Kind::Unknown && self.kind != Kind::Unknown && self.first == first {
+            return;
+        }
+        // Of several texts the last is nearest to the failure; of several symbols the first is as good as any.
+        if kind == self.kind && kind != Kind::Text {
+            self.others += usize::from(self.first != first);
+            return;
+        }
+        if kind < self.kind {
+            return;
+        }
+        *self = Messages { kind, ..Messages::default() };
+        // What does not fit is longer than what the kernel can say.
+        let _ = self.first.push_str(first);
+        let _ = self.second.push_str(second);
     }
 }
 
@@ -172,11 +173,12 @@ fn begin<K: Kernel>(kernel: &K, since_us: u64) -> (u64, bool) {
     }
 }
 
-/// What is put into the log to find again, with its priority, KERN_DEBUG: it is not for the console. A record whose line does not end
-/// shows only when the next is there, as that may continue it (kernel/printk/printk.c, vprintk_store).
+/// A record to find again in the log, with its priority, KERN_DEBUG, which keeps it off the console. Its line ends: a
+/// record that the next may continue shows only when that is there (kernel/printk/printk.c, vprintk_store).
 const MARK: &[u8] = b"<7>modest: looks here for the cause of a failure\n";
 
-/// Hands each record from where `file` is to `each`: its time in µs, its message. The file again, and whether none was lost.
+/// Hands each record from where `file` is to `each`: its time in µs, its message. Returns the file, and whether no
+/// record was lost.
 fn each_record<K: Kernel>(kernel: &K, file: K::File, each: &mut dyn FnMut(u64, &str)) -> (K::File, bool) {
     let mut buf = [0; LINE_BYTES];
     let mut lines = Lines::new(kernel, file, &mut buf);
@@ -236,10 +238,11 @@ mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
 
-    fn said(name: &str, log: &str, since_us: u64) -> (Kind, String, String, usize) {
+    /// The message kept of a log: its kind, both texts, how many others.
+    fn kept(name: &str, log: &str, since_us: u64) -> (Kind, String, String, usize) {
         let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
-        let said = Said::read(&fake, &KernelLog::default(), name, since_us);
-        (said.kind, said.first.to_string(), said.second.to_string(), said.others)
+        let messages = KernelLog::default().read(&fake, name, since_us);
+        (messages.kind, messages.first.to_string(), messages.second.to_string(), messages.others)
     }
 
     #[test]
@@ -272,8 +275,8 @@ mod tests {
             ("mm: Unknown symbol crc16 (err -2)", Kind::Nothing, "", ""),
         ] {
             let log = format!("4,1,900,-;m: older\n4,2,500000,-;{message}\n SUBSYSTEM=m: none\n");
-            assert_eq!(said("m", &log, 400_000), (kind, first.into(), second.into(), 0), "{message}");
-            assert_eq!(said("m", &log, 700_001).0, Kind::Nothing);
+            assert_eq!(kept("m", &log, 400_000), (kind, first.into(), second.into(), 0), "{message}");
+            assert_eq!(kept("m", &log, 700_001).0, Kind::Nothing);
         }
     }
 
@@ -282,36 +285,36 @@ mod tests {
         // The load begins when the fake's clock shows 0, and that of the log 5000.
         let log = "4,1,4999,-;m: earlier\n4,2,4999,-;Lockdown: x: earlier\n4,3,5000,-;m: Unknown symbol a (err -2)\n\
             15,4,5000,-;modest: looks here for the cause of a failure\n";
-        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 0));
+        assert_eq!(kept("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 0));
         let fake = Fake::default().with_file("/dev/kmsg", log.as_bytes());
-        let read = |since_us| Said::read(&fake, &KernelLog::default(), "m", since_us);
+        let read = |since_us| KernelLog::default().read(&fake, "m", since_us);
         assert!(!read(0).is_exact, "no time is known");
         assert!(read(10).is_exact);
         assert_eq!(fake.calls.take()[0], "log <7>modest: looks here for the cause of a failure\n");
         let (before, _) = log.rsplit_once("15,").unwrap();
-        assert_eq!(said("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
+        assert_eq!(kept("m", before, 5000), (Kind::Policy, "Lockdown: x: earlier".into(), "".into(), 0));
     }
 
     #[test]
     fn what_tells_most_is_kept() {
         let log = "4,1,0,-;m: loading out-of-tree module taints kernel.\n4,2,0,-;m: Unknown symbol a (err -2)\n\
             4,3,0,-;m: Unknown symbol b (err -2)\n4,3,0,-;m: Unknown symbol a (err -2)\n4,4,0,-;m: text\n";
-        assert_eq!(said("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 1));
+        assert_eq!(kept("m", log, 0), (Kind::Unknown, "a".into(), "-2".into(), 1));
         let log = "4,1,0,-;m: disagrees about version of symbol a\n4,2,0,-;m: Unknown symbol a (err -22)\n";
-        assert_eq!(said("m", log, 0), (Kind::Disagrees, "a".into(), "".into(), 0));
-        assert_eq!(Said::read(&Fake::default(), &KernelLog::default(), "m", 0).kind, Kind::Nothing);
+        assert_eq!(kept("m", log, 0), (Kind::Disagrees, "a".into(), "".into(), 0));
+        assert_eq!(KernelLog::default().read(&Fake::default(), "m", 0).kind, Kind::Nothing);
     }
 
     #[test]
-    fn what_was_read_before_is_said_of_another_load() {
+    fn what_was_read_before_is_about_another_load() {
         let log = b"4,1,0,-;m: Unknown symbol a (err -2)\n";
         let fake = Fake::default().with_file("/dev/kmsg", log);
         let log = KernelLog::default();
-        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Unknown);
-        assert_eq!(Said::read(&fake, &log, "m", 0).kind, Kind::Nothing);
+        assert_eq!(log.read(&fake, "m", 0).kind, Kind::Unknown);
+        assert_eq!(log.read(&fake, "m", 0).kind, Kind::Nothing);
         let other = KernelLog::default();
         other.skip(&fake);
-        assert_eq!(Said::read(&fake, &other, "m", 0).kind, Kind::Nothing);
+        assert_eq!(other.read(&fake, "m", 0).kind, Kind::Nothing);
         assert_eq!(fake.calls.borrow().iter().filter(|call| *call == "open /dev/kmsg").count(), 4);
     }
 }

@@ -1,0 +1,155 @@
+//! The cause of what the kernel answered to a load: its log is asked first, then the file, then the machine.
+
+use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
+use crate::errno::Errno;
+use crate::explain::cause::Cause;
+use crate::explain::failed_load::{FailedLoad, Report};
+use crate::explain::klog::{KernelLog, Kind, Messages};
+use crate::kernel::{FileKind, Kernel};
+use crate::limits::FILE_NAME_BYTES;
+use crate::load::{self, Failure};
+use crate::name;
+use crate::report::shown;
+use crate::source::DecodeError;
+
+mod file;
+mod log;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+/// A module's image, as the inquiry reads it.
+type Image<'b> = Elf<&'b mut dyn Bytes>;
+
+/// Finds the cause of a failure, and reports it.
+pub fn explain<K: Kernel>(kernel: &K, log: &KernelLog<K>, load: &FailedLoad, report: Report) {
+    let Failure::Kernel(errno) = load.failure else {
+        return report(&Cause::of(kernel, load.file, load.failure));
+    };
+    let inquiry = Inquiry { kernel, log, load, errno };
+    if !(is_about_file(errno) && inquiry.with_file(report)) {
+        inquiry.ask(None, report);
+    }
+}
+
+/// What is known before the inquiry begins. Each question returns whether it has reported the cause.
+struct Inquiry<'i, K: Kernel> {
+    kernel: &'i K,
+    log: &'i KernelLog<K>,
+    load: &'i FailedLoad<'i>,
+    errno: Errno,
+}
+
+impl<K: Kernel> Inquiry<'_, K> {
+    /// Asks with the file at hand. That fails where the file cannot be read, and this is not the cause.
+    fn with_file(&self, report: Report) -> bool {
+        let Ok(file) = self.kernel.open(self.load.file) else { return false };
+        if let Ok(stat) = self.kernel.stat(&file)
+            && stat.kind != FileKind::Regular
+        {
+            return self.report_fault(Fault::NotRegular(stat.kind), report);
+        }
+        let mut is_reported = false;
+        let looked = load::with_image(self.kernel, self.load.budget_bytes, file, &mut |bytes| {
+            is_reported = match Elf::open(bytes, Some(THIS_MACHINE)) {
+                Ok(mut elf) => {
+                    self.ask(Some(&mut elf), report);
+                    true
+                }
+                // The file may be good: it is this build that cannot decode it.
+                Err(Fault::Unreadable(DecodeError::Unsupported(_))) => false,
+                Err(_) if knows_name(self.errno) => false,
+                Err(fault) => self.report_fault(fault, report),
+            };
+        });
+        match looked {
+            Ok(()) | Err(Failure::Decode(DecodeError::Unsupported(_))) => is_reported,
+            Err(Failure::Decode(error)) if !is_reported && self.errno != Errno::EEXIST => {
+                self.report_fault(Fault::Unreadable(error), report)
+            }
+            Err(_) => is_reported,
+        }
+    }
+
+    /// Asks one after the other who may know the cause, until one does.
+    fn ask(&self, mut elf: Option<&mut Image>, report: Report) {
+        let name = self.module_name(elf.as_deref_mut());
+        let messages = self.log.read(self.kernel, &name, self.load.since_us);
+        let has_file = elf.is_some();
+        let is_reported = self.by_log(elf.as_deref_mut(), &messages, report)
+            || elf.is_some_and(|elf| self.by_file(elf, &messages, report))
+            || self.by_machine(&name, &messages, report);
+        if !is_reported {
+            self.by_errno(has_file, &messages, report);
+        }
+    }
+
+    /// The module's name as its image has it, or else its file.
+    fn module_name(&self, elf: Option<&mut Image>) -> heapless::String<FILE_NAME_BYTES> {
+        let mut name = heapless::String::new();
+        let mut buf = [0; NAME_BYTES];
+        // A name that does not fit is longer than what the kernel takes.
+        let _ = match elf.and_then(|elf| elf.name(&mut buf).ok()) {
+            Some(written) => name.push_str(written).map_err(|_| core::fmt::Error),
+            None => core::fmt::write(&mut name, format_args!("{}", name::of(shown(self.load.file)))),
+        };
+        name
+    }
+
+    /// Reports what the errno means, and what the log says besides.
+    fn by_errno(&self, has_file: bool, messages: &Messages, report: Report) {
+        let (errno, first, second) = (self.errno, messages.first.as_str(), messages.second.as_str());
+        let (others, cause) = (log::Others(messages.others), Cause::from(self.load.failure));
+        if errno == Errno::EEXIST && !has_file {
+            return report(&format_args!("{cause}, or a module of the name that is in it is loaded"));
+        }
+        match messages.kind {
+            Kind::Firmware => report(&format_args!(
+                "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
+                 of the initramfs, or load the module later"
+            )),
+            // The errno is what the init of a module, or the kernel, may mean in many ways; the words are its own.
+            Kind::Text if is_vague(errno) => report(&format_args!("{errno}: in the kernel's log it says: \"{first}\"")),
+            Kind::Text | Kind::Policy => report(&format_args!("{cause}; the kernel's log: \"{first}\"")),
+            _ => report(&cause),
+        }
+    }
+
+    /// Reports a fault of the file, which needs no log.
+    fn report_fault(&self, fault: Fault, report: Report) -> bool {
+        self.log.skip(self.kernel);
+        report(&Cause { failure: self.load.failure, fault: Some(fault) });
+        true
+    }
+}
+
+/// Whether the errno may be about what is in the file. The others say it all, or come from the module's init.
+fn is_about_file(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENOEXEC
+            | Errno::EINVAL
+            | Errno::ENOENT
+            | Errno::EBUSY
+            | Errno::EEXIST
+            | Errno::EFAULT
+            | Errno::ENOSPC
+            | Errno::ERANGE
+            | Errno::EKEYREJECTED
+            | Errno::ENOKEY
+            | Errno::EKEYEXPIRED
+            | Errno::EKEYREVOKED
+            | Errno::EBADMSG
+            | Errno::ENOPKG
+    )
+}
+
+/// Whether the kernel knew the module's name when it answered so: then it could read the file.
+fn knows_name(errno: Errno) -> bool {
+    matches!(errno, Errno::EBUSY | Errno::EEXIST | Errno::ENOSPC | Errno::ERANGE)
+}
+
+/// Whether the kernel answers so for many reasons, and a module's init for others.
+fn is_vague(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOENT | Errno::ENOEXEC | Errno::EBUSY | Errno::EINVAL)
+}

@@ -1,0 +1,85 @@
+//! What a run knows of names.
+
+use crate::cmdline::Cmdline;
+use crate::kernel::Kernel;
+use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
+use crate::report::{Level, Log};
+use crate::resolve::config::{Config, Writer};
+use crate::resolve::plan::Module;
+use crate::resolve::{self, SearchRoot, Tree};
+use crate::run::done::Done;
+
+/// What a run knows of names.
+pub(in crate::run) struct Names<'r, K: Kernel> {
+    /// The tree of the root, once a name was looked up.
+    pub tree: Option<Tree<K>>,
+    /// What the kernel command line says of modules, as [`Config`] has it.
+    pub cmdline: &'r str,
+    /// The buses of all `@coldplug` so far, if there was one.
+    pub buses: Option<heapless::String<BUSES_BYTES>>,
+    /// What became of each module that a device asked for, by what is kept of its name.
+    pub tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
+}
+
+impl<'r, K: Kernel> Names<'r, K> {
+    /// Reads what the kernel command line says of modules, if it has words about them, into `buf`.
+    pub(in crate::run) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
+        let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
+        Names { tree: None, cmdline, buses: None, tried: heapless::Vec::new() }
+    }
+
+    /// The root is another: so will be its tree.
+    pub(in crate::run) fn forget_tree(&mut self) {
+        self.tree = None;
+    }
+}
+
+/// What the kernel command line says of modules, as commands of modprobe.d in `buf`.
+fn config<'b, L: Log>(log: &mut L, cmdline: Cmdline, buf: &'b mut [u8]) -> &'b str {
+    let mut writer = Writer::new(buf);
+    let mut written = writer.cmdline(cmdline.text());
+    // dracut's, for which it writes such commands to a file.
+    cmdline.each_listed("rd.driver.blacklist", &mut |name| {
+        written = written.and_then(|()| writer.blacklist(name));
+    });
+    if written.is_err() {
+        log.line(
+            Level::Error,
+            format_args!("the kernel command line: over CMDLINE_CONFIG_BYTES, {CMDLINE_CONFIG_BYTES}"),
+        );
+    }
+    writer.finish().cmdline
+}
+
+/// What is known of a module beside its entry.
+pub(in crate::run) struct Known<'a, K: Kernel> {
+    pub module: Module<'a>,
+    pub config: Config<'a>,
+    /// The tree that its file is of, if that is open.
+    pub tree: Option<&'a Tree<K>>,
+}
+
+impl<K: Kernel> Known<'_, K> {
+    /// Hands the parts of its parameters to `visit`. What comes later counts: the files of modprobe.d, then the manifest, and the
+    /// last word has whoever boots.
+    pub(in crate::run) fn params(&self, entry: &str, visit: &mut dyn FnMut(&str)) {
+        let Config { files, cmdline } = self.config;
+        self.module.options(Config { files, cmdline: "" }).for_each(&mut *visit);
+        visit(entry);
+        self.module.options(Config { files: "", cmdline }).for_each(visit);
+    }
+}
+
+/// Hands the file of each module that exports `symbol` to `each`, by the indexes of its tree, or else of the root.
+pub(in crate::run) fn exporters<K: Kernel>(
+    kernel: &K, root: &SearchRoot, known: &Known<K>, symbol: &str, each: &mut dyn FnMut(&str),
+) {
+    if let Some(tree) = known.tree {
+        return tree.exporters(symbol, each);
+    }
+    // What is wrong with the configuration is reported by whoever looks up a name.
+    let tree = resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
+    if let Ok(Ok(tree)) = tree {
+        tree.exporters(symbol, each);
+    }
+}
