@@ -212,7 +212,7 @@ impl<'n> Fit<'n> {
     /// Unloads the module: whether it was there, and live.
     fn unload(&self) -> bool {
         let live = machine::is_live(&Linux, self.module);
-        let name = modest_loader::path_of(format_args!("{}", self.module));
+        let name = modest_loader::path::spelled(format_args!("{}", self.module));
         live && name.is_some_and(|name| bench::delete_module(&name).is_ok())
     }
 

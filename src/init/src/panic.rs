@@ -4,9 +4,9 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use modest_loader::Path;
 use modest_loader::limits::PATH_BYTES;
 use modest_loader::manifest::OnError;
+use modest_loader::path::Path;
 use modest_loader::report::{Level, Log};
 use modest_loader::run::Policy;
 use modest_loader::sys::{self, StringArray};

@@ -4,11 +4,11 @@
 
 use core::ffi::CStr;
 
-use modest_loader::Path;
 use modest_loader::cmdline::{Cmdline, PathTooLong};
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::CMDLINE_BYTES;
 use modest_loader::manifest::size_bytes;
+use modest_loader::path::{self, Path};
 use modest_loader::report::{Level, Log};
 use modest_loader::run::RUN_BYTES;
 use modest_loader::sys::{Linux, Region};
@@ -67,6 +67,6 @@ impl<'m> Settings<'m> {
     /// The manifest that the kernel command line names, or the usual one.
     pub fn manifest(self) -> Result<Path, PathTooLong<'m>> {
         let named = self.cmdline.path("modest.manifest")?;
-        Ok(named.or(modest_loader::path(&[MANIFEST.to_bytes()])).unwrap_or_default())
+        Ok(named.or(path::joined(&[MANIFEST.to_bytes()])).unwrap_or_default())
     }
 }

@@ -8,11 +8,12 @@ use modest_loader::errno::Errno;
 use modest_loader::kernel::lines::Lines;
 use modest_loader::kernel::{FileKind, read_small};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES, TREE_DEPTH};
+use modest_loader::path::{self, Path};
 use modest_loader::program;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::root_device::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
-use modest_loader::{Path, path, path_of, text};
+use modest_loader::text;
 
 use crate::console::Console;
 use crate::hand_over::exec;
@@ -129,7 +130,7 @@ fn open_device(device: &CStr) -> Option<Fd> {
 /// Leaves in `device` the device of `spec`, if it is there.
 fn find(spec: &RootSpec, device: &mut Path) -> Option<()> {
     if let RootSpec::Device(named) = spec {
-        *device = path(&[named.as_bytes()])?;
+        *device = path::joined(&[named.as_bytes()])?;
         return open_device(device).map(drop);
     }
     let mut found = None;
@@ -142,14 +143,14 @@ fn find(spec: &RootSpec, device: &mut Path) -> Option<()> {
 
 /// Leaves in `device` the one that `spec` means if it is `name` or, for a partition's UUID, on it.
 fn check(spec: &RootSpec, name: &str, device: &mut Path) -> Option<()> {
-    *device = path(&[b"/dev/", name.as_bytes()])?;
+    *device = path::joined(&[b"/dev/", name.as_bytes()])?;
     let fd = open_device(device)?;
     let mut read = |buf: &mut [u8], at: u64| sys::pread64(&fd, buf, at) == Ok(buf.len());
     if matches!(spec, RootSpec::Label(_) | RootSpec::Uuid(_)) {
         let mut start = [0; SUPERBLOCK_BYTES];
         return (read(&mut start, 0) && spec.is_filesystem(&start)).then_some(());
     }
-    let about = |file: &str| path(&[b"/sys/class/block/", name.as_bytes(), file.as_bytes()]);
+    let about = |file: &str| path::joined(&[b"/sys/class/block/", name.as_bytes(), file.as_bytes()]);
     if sys::faccessat(&about("/partition")?, 0).is_ok() {
         return None;
     }
@@ -159,7 +160,7 @@ fn check(spec: &RootSpec, name: &str, device: &mut Path) -> Option<()> {
     let number = spec.partition(sector_bytes, &mut read)?;
     // The kernel puts a `p` between a disk's name and a partition's number where the name ends in a digit.
     let p = if name.bytes().last().is_some_and(|b| b.is_ascii_digit()) { "p" } else { "" };
-    *device = path_of(format_args!("/dev/{name}{p}{number}"))?;
+    *device = path::spelled(format_args!("/dev/{name}{p}{number}"))?;
     open_device(device).map(drop)
 }
 
@@ -227,7 +228,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn mount(&mut self, kind: &str) -> bool {
-        let Some(c_kind) = path(&[kind.as_bytes()]) else { return false };
+        let Some(c_kind) = path::joined(&[kind.as_bytes()]) else { return false };
         let errno = match sys::mount(self.device, TARGET, Some(&c_kind), self.flags, Some(self.data)) {
             Ok(()) => return true,
             // As the kernel does for its own root: a device that cannot be written is mounted read-only.
@@ -266,7 +267,7 @@ fn each_filesystem(mount: &mut dyn FnMut(&str) -> bool) -> bool {
 
 /// The inits to try, in order.
 fn inits(named: Option<&str>) -> impl Iterator<Item = Path> {
-    program::inits(named).filter_map(|init| path(&[init.as_bytes()]))
+    program::inits(named).filter_map(|init| path::joined(&[init.as_bytes()]))
 }
 
 /// Whether the kernel will run `init`, as far as can be seen.

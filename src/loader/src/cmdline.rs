@@ -3,11 +3,11 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::Path;
 use crate::errno::Errno;
 use crate::kernel::{Kernel, read_full};
 use crate::limits::{CMDLINE_BYTES, PATH_BYTES};
 use crate::name::{self, Name};
+use crate::path::{self, Path};
 use crate::text::{self, Words};
 
 /// The command line's text.
@@ -101,7 +101,7 @@ impl<'m> Cmdline<'m> {
     /// The same as a path.
     pub fn path<'n>(self, name: &'n str) -> Result<Option<Path>, PathTooLong<'n>> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        crate::path(&[value.as_bytes()]).map(Some).ok_or(PathTooLong { name, len_bytes: value.len() })
+        path::joined(&[value.as_bytes()]).map(Some).ok_or(PathTooLong { name, len_bytes: value.len() })
     }
 
     /// Whether the bare word `name` is there.

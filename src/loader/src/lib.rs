@@ -51,5 +51,3 @@ pub mod pin;
 pub mod report;
 pub mod source;
 pub mod text;
-
-pub use path::{Path, joined as path, spelled as path_of};

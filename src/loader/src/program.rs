@@ -11,7 +11,7 @@ use crate::elf::abi::{E_MACHINE, E_TYPE, ELFCLASS32, ELFMAG, EM_386, EM_ARM, ET_
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel};
 use crate::limits::PROGRAM_HEAD_BYTES;
-use crate::{Path, path};
+use crate::path::{self, Path};
 
 /// Why a file cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub fn check<K: Kernel>(kernel: &K, path: &CStr) -> Result<(), Unfit> {
 fn script_interpreter(line: &[u8]) -> Option<Path> {
     let line = line.split(|byte| *byte == b'\n').next()?;
     let name = line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())?;
-    path(&[name])
+    path::joined(&[name])
 }
 
 /// The 32-bit machine whose programs a 64-bit kernel of this machine may run too (CONFIG_COMPAT).
@@ -107,7 +107,7 @@ fn elf_interpreter(head: &[u8]) -> Option<Path> {
     })?;
     let (at, len) = (u32_at(entry, offset)? as usize, u32_at(entry, size)? as usize);
     let name = CStr::from_bytes_until_nul(head.get(at..at.checked_add(len)?)?).ok()?;
-    path(&[name.to_bytes()])
+    path::joined(&[name.to_bytes()])
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -27,7 +27,7 @@ impl Database {
     /// counts. `tell` hears of each line of them that is left out.
     pub fn read(tree: &tree::Tree, config: &[&Path], cmdline: &str, tell: &mut dyn FnMut(String)) -> Result<Database> {
         let folder = tree.index_dir();
-        let path = modest_loader::path(&[folder.as_os_str().as_bytes()]);
+        let path = modest_loader::path::joined(&[folder.as_os_str().as_bytes()]);
         let path = path.with_context(|| format!("{}: over PATH_BYTES, {PATH_BYTES}", folder.display()))?;
         let config = config.iter().map(|folder| CString::new(folder.as_os_str().as_bytes()));
         let config = config.collect::<Result<Vec<_>, _>>()?;
