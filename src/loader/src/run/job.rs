@@ -27,8 +27,8 @@ pub(super) struct Job<'a, K: Kernel> {
     pub entry: Entry<'a>,
     /// What else is known of it.
     pub known: Known<'a, K>,
-    /// Whether it is no surprise if the module is there already: asking is cheaper than loading it again.
-    pub may_be_live: bool,
+    /// Whether another module, or a device, asks for it: then it is no surprise if the module is there already.
+    pub is_needed: bool,
     /// Whether it is no surprise if the file is not there.
     pub may_be_absent: bool,
 }
@@ -60,13 +60,11 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         };
         let request = self.request(job, &path, text_of(&params));
         let mut prepared = Prepared { job, name, request, since_us: 0, tries: 0 };
+        if self.is_present(&prepared) {
+            return self.already_loaded(&prepared);
+        }
         if self.options.dry_run {
             return self.would_load(&prepared);
-        }
-        if job.may_be_live && is_live(self.kernel, name) {
-            self.outcome.present += 1;
-            self.report(Level::Debug, name, &"already loaded");
-            return Done::Yes;
         }
         if self.has_left && module_state(self.kernel, name) == Some(ModuleState::Coming) {
             // To load it a second time would be to wait for the first without an end.
@@ -80,6 +78,26 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             core::mem::forget(params);
         }
         done
+    }
+
+    /// Whether the module is there already. Asking takes one call, and loading it again to learn that much takes reading it
+    /// whole; but a boot begins without modules, so PID 1 asks only where it is likely.
+    fn is_present(&self, prepared: &Prepared<K>) -> bool {
+        let Job { is_needed, entry, .. } = prepared.job;
+        // Of what is there, nobody knows the digest.
+        let asks = (self.asks_first || self.options.dry_run) && entry.sha256.is_none();
+        (*is_needed || asks) && is_live(self.kernel, prepared.name)
+    }
+
+    fn already_loaded(&mut self, prepared: &Prepared<K>) -> Done {
+        self.asks_first = true;
+        self.outcome.present += 1;
+        let level = if prepared.job.is_needed { Level::Debug } else { Level::Info };
+        self.report(level, prepared.name, &"already loaded");
+        if !self.options.dry_run {
+            self.unlink(prepared.request.file);
+        }
+        Done::Yes
     }
 
     fn request<'j>(&self, job: &Job<'j, K>, file: &'j CStr, params: &'j CStr) -> Request<'j> {
@@ -155,11 +173,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.unlink(request.file);
                 Done::Yes
             }
-            Err(Failure::Kernel(Errno::EEXIST)) if is_live(self.kernel, name) => {
-                self.unlink(request.file);
-                self.outcome.present += 1;
-                self.report(Level::Info, name, &"already loaded");
-                Done::Yes
+            // A module whose file has another name is there by the name in the file, which is all that its user needs.
+            Err(Failure::Kernel(Errno::EEXIST)) if job.is_needed || is_live(self.kernel, name) => {
+                self.already_loaded(prepared)
             }
             // What the person at the boot prompt asked for is no failure.
             Err(Failure::Kernel(Errno::EPERM)) if self.options.cmdline.lists("module_blacklist", name) => {

@@ -62,6 +62,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         unlinks: false,
         klog: KernelLog::default(),
         has_left: false,
+        asks_first: !options.is_init,
         outcome: Outcome::default(),
     };
     let mut lines = Lines::new(kernel, file, buf);
@@ -152,7 +153,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn entry_by_file(&mut self, entry: &Entry, folder: &Path, file: &str) {
         let name = name::of(file);
         let Some(known) = self.known_by_file(name) else { return };
-        let job = Job { folder, file, entry: *entry, known, may_be_live: false, may_be_absent: false };
+        let job = Job { folder, file, entry: *entry, known, is_needed: false, may_be_absent: false };
         if self.load(&job) == Done::Failed {
             self.fails(entry.optional);
         }

@@ -122,6 +122,8 @@ pub(super) struct Run<'r, 'o, K: Kernel, L> {
     pub klog: KernelLog<K>,
     /// Whether the kernel is still busy with a module that was left behind.
     pub has_left: bool,
+    /// Whether modules are likely to be there already, so that asking comes before loading.
+    pub asks_first: bool,
     pub outcome: Outcome,
 }
 

@@ -28,10 +28,13 @@ fn tree(manifest: &str) -> Fake {
 }
 
 fn run_on(fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
+    run_as(false, fake, dry_run)
+}
+
+fn run_as(is_init: bool, fake: &Fake, dry_run: bool) -> (Outcome, Vec<String>) {
     let mut log = Lines::default();
     let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
-    let options =
-        Options { manifest: c"/m", cmdline, budget_bytes: None, is_init: false, dry_run, on_policy: &on_policy };
+    let options = Options { manifest: c"/m", cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
     let outcome = run(fake, &mut log, &options, &mut [0; RUN_BYTES]);
     (outcome, log.0)
 }
@@ -55,6 +58,25 @@ fn entries_are_loaded_in_order_with_their_dependencies() {
 }
 
 #[test]
+fn what_is_there_is_not_loaded_again() {
+    let fake = || tree("/t/a.ko\n/t/b.ko\n").with_file("/sys/module/a/initstate", b"live\n");
+    let loads = |fake: &Fake| fake.calls.take().iter().filter(|call| call.starts_with("finit")).count();
+    for dry_run in [false, true] {
+        let fake = fake();
+        let (outcome, lines) = run_on(&fake, dry_run);
+        assert_eq!((outcome.loaded, outcome.present, outcome.failed), (1, 1, 0), "{lines:?}");
+        assert_eq!((lines[0].as_str(), loads(&fake)), ("Info a: already loaded", usize::from(!dry_run)));
+    }
+    // PID 1 finds nothing loaded, and asks from the first surprise on.
+    let fake = fake().with_file("/m", b"/t/b.ko\n/t/a.ko\n/t/a.ko\n").answering(&[Ok(()), Err(Errno::EEXIST)]);
+    let (outcome, _) = run_as(true, &fake, false);
+    assert_eq!((outcome.loaded, outcome.present, loads(&fake)), (1, 2, 2));
+    let fake = tree("/t/b.ko\n");
+    assert_eq!(run_as(true, &fake, false).0.loaded, 1);
+    assert!(!fake.calls.take().iter().any(|call| call.contains("/sys/")));
+}
+
+#[test]
 fn loaded_files_are_deleted_from_there_on() {
     let fake = tree("/t/b.ko\n@unlink\n/t/a.ko\n/t/c.ko\n").answering(&[Ok(()), Ok(()), Err(Errno::ENODEV)]);
     run_on(&fake, false);
@@ -72,6 +94,10 @@ fn what_is_loaded_already_is_success() {
     let (outcome, lines) = run_on(&fake, false);
     assert_eq!(counts(&outcome), (0, 2, 0, false));
     assert_eq!(lines, ["Debug b: already loaded", "Info a: already loaded"]);
+    // A module in a file of another name, that others need.
+    let fake = tree("@root /t\na\n").answering(&[Err(Errno::EEXIST)]);
+    let (outcome, _) = run_on(&fake, false);
+    assert_eq!(counts(&outcome), (1, 1, 0, false));
     // Its init said EEXIST: nothing of that name is there.
     let fake = tree("/t/c.ko\n").answering(&[Err(Errno::EEXIST)]);
     let (outcome, lines) = run_on(&fake, false);
@@ -197,7 +223,7 @@ fn a_load_has_its_time() {
     assert_eq!(loads(&fake), ["a", "b"].map(|name| format!("finit /t/{name}.ko \"\" 0 {within}")));
     // What came back meanwhile may be loaded, or be there.
     let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"live\n");
-    assert_eq!(run_on(&fake, false).0.loaded, 2);
+    assert_eq!(run_as(true, &fake, false).0.loaded, 2);
     // Optional, with each path; and the policy.
     for path in ["finit", "stream", "mmap", "buffer"] {
         let fake = tree(&format!("@on-error stop\n/t/x.ko @timeout=5s @optional @path={path} p=1\n/t/b.ko\n"));

@@ -121,7 +121,7 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
                 file,
                 entry,
                 known,
-                may_be_live: !step.is_target || by_device,
+                is_needed: !step.is_target || by_device,
                 may_be_absent: by_device || !step.is_required,
             }),
             // As modprobe: where the module is there, its command has nothing to do.
