@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::{Arg, ArgAction, CommandFactory};
-use mkmodest::cli::Cli;
+use mkmodest::commands::Cli;
 use modest_loader::load_path::LoadPath;
 use modest_loader::manifest::Line;
 

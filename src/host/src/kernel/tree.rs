@@ -1,7 +1,5 @@
-//! Where a kernel's files are on the build host: what `scripts/kernel` and `scripts/small-kernel` left, and
-//! trees of modules.
+//! A kernel's modules on the build host, and what they are looked up in.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,21 +8,11 @@ use anyhow::{Context, Result, bail};
 use modest_loader::resolve::index::Index;
 use tempfile::TempDir;
 
-use crate::board::{Board, KernelSpec, Origin};
+use super::builtin::builtin_files;
+use super::depmod::Indexes;
+use super::files::module_files;
 use crate::codec::decode;
-use crate::depmod::{self, Indexes};
-use crate::module::release;
-
-/// A kernel whose files are there.
-#[derive(Clone, Debug)]
-pub struct Kernel {
-    /// What the board says of it.
-    pub spec: KernelSpec,
-    /// The folder with its files.
-    pub dir: PathBuf,
-    /// Its modules.
-    pub tree: Tree,
-}
+use crate::module::modinfo::release;
 
 /// Modules of one kernel, and their indexes.
 #[derive(Clone, Debug)]
@@ -35,52 +23,6 @@ pub struct Tree {
     pub release: String,
     /// Indexes, where depmod left none in `dir`.
     made: Option<Arc<TempDir>>,
-}
-
-impl Kernel {
-    /// Finds the files of the board's kernel of that name, or of its first.
-    pub fn find(board: &Board, name: Option<&str>) -> Result<Kernel> {
-        Self::find_in(&cache()?, board, name)
-    }
-
-    fn find_in(cache: &Path, board: &Board, name: Option<&str>) -> Result<Kernel> {
-        let spec = board.kernel_spec(name)?;
-        let kernels = cache.join("kernels");
-        let (dir, script) = match &spec.origin {
-            Origin::Package { suite, package } => (
-                kernels.join(format!("{suite}-{package}")),
-                Some(format!("scripts/kernel {suite} {} {package}", board.arch.debian())),
-            ),
-            Origin::Build(name) => (kernels.join(name), Some(format!("scripts/small-kernel {name}"))),
-            Origin::Folder(folder) => (board.file.parent().unwrap_or(Path::new("")).join(folder), None),
-        };
-        match script {
-            Some(script) if !dir.join("done").exists() => {
-                bail!("{}: no kernel there; {script} provides it", dir.display())
-            }
-            None if !dir.join("vmlinuz").exists() => {
-                bail!("{}: no kernel there; expected vmlinuz and lib/modules/VERSION", dir.display())
-            }
-            _ => {}
-        }
-        let tree = Tree::find(&dir)?;
-        Ok(Kernel { spec: spec.clone(), dir, tree })
-    }
-
-    /// The kernel itself, to boot.
-    pub fn image(&self) -> PathBuf {
-        self.dir.join("vmlinuz")
-    }
-
-    /// The device tree that the board names.
-    pub fn dtb(&self) -> Option<PathBuf> {
-        self.spec.dtb.as_ref().map(|dtb| self.dir.join("dtb").join(dtb))
-    }
-
-    /// A static busybox for the board.
-    pub fn busybox(&self) -> PathBuf {
-        self.dir.join("busybox")
-    }
 }
 
 impl Tree {
@@ -114,7 +56,7 @@ impl Tree {
     }
 
     fn without_indexes(dir: PathBuf) -> Result<Tree> {
-        let files = depmod::module_files(&dir)?;
+        let files = module_files(&dir)?;
         let Some(first) = files.first() else {
             bail!("{}: no modules in it and no lib/modules; expected a kernel's modules", dir.display());
         };
@@ -122,7 +64,7 @@ impl Tree {
         let made = tempfile::Builder::new().prefix("mkmodest-").tempdir()?;
         let indexes = Indexes::of_tree(&dir)?;
         let weakdep = ("modules.weakdep", indexes.weakdep().into_bytes());
-        for (name, bytes) in indexes.files()?.into_iter().chain(depmod::builtin_files(&dir)?).chain([weakdep]) {
+        for (name, bytes) in indexes.files()?.into_iter().chain(builtin_files(&dir)?).chain([weakdep]) {
             let path = made.path().join(name);
             fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         }
@@ -188,39 +130,10 @@ fn release_of(module: &Path) -> Result<String> {
     read().with_context(|| module.display().to_string())
 }
 
-/// Where the scripts leave what they fetch and build; an empty variable counts as none, as in the shell's `${NAME:-…}`.
-pub fn cache() -> Result<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-    var("MODEST_CACHE")
-        .or_else(|| Some(var("XDG_CACHE_HOME")?.join("modest")))
-        .or_else(|| Some(var("HOME")?.join(".cache/modest")))
-        .context("none of MODEST_CACHE, XDG_CACHE_HOME and HOME is set")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::tests::{MINIMAL, board};
-    use crate::module::tests::module;
-
-    #[test]
-    fn a_missing_kernel_says_what_provides_it() {
-        let built = MINIMAL.replacen("suite = \"trixie\"\npackage = \"linux-image-arm64\"", "build = \"tiny\"", 1);
-        let own = built.replace("build = \"tiny\"", "folder = \"../own\"");
-        for (text, says) in [
-            (
-                MINIMAL,
-                "/nowhere/kernels/trixie-linux-image-arm64: no kernel there; \
-                 scripts/kernel trixie arm64 linux-image-arm64 provides it",
-            ),
-            (&built, "/nowhere/kernels/tiny: no kernel there; scripts/small-kernel tiny provides it"),
-            (&own, "boards/../own: no kernel there; expected vmlinuz and lib/modules/VERSION"),
-        ] {
-            let board = board(text).unwrap();
-            let error = Kernel::find_in(Path::new("/nowhere"), &board, None).unwrap_err().to_string();
-            assert_eq!(error, says);
-        }
-    }
+    use crate::module::made::module;
 
     #[test]
     fn a_tree_is_found_where_it_is_the_only_one() {

@@ -13,7 +13,7 @@ use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;
 
-use crate::kernel;
+use super::tree;
 
 /// A tree's indexes and configuration, and what is on a kernel command line.
 pub struct Database {
@@ -25,9 +25,7 @@ pub struct Database {
 impl Database {
     /// Reads what there is of the tree's indexes, and of the folders of `config`, where of files of the same name the first
     /// counts. `tell` hears of each line of them that is left out.
-    pub fn read(
-        tree: &kernel::Tree, config: &[&Path], cmdline: &str, tell: &mut dyn FnMut(String),
-    ) -> Result<Database> {
+    pub fn read(tree: &tree::Tree, config: &[&Path], cmdline: &str, tell: &mut dyn FnMut(String)) -> Result<Database> {
         let folder = tree.index_dir();
         let path = modest_loader::path(&[folder.as_os_str().as_bytes()]);
         let path = path.with_context(|| format!("{}: over PATH_BYTES, {PATH_BYTES}", folder.display()))?;

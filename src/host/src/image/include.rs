@@ -12,15 +12,14 @@ use modest_loader::name::{self, Name};
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, blocks};
 use modest_loader::resolve::tree::is_config;
 
-use crate::depmod::{self, Indexes};
-use crate::did_you_mean;
-use crate::kernel::Tree;
-use crate::modprobe::Database;
-use crate::module::ModuleFile;
-use crate::plan::{check_length, not_planned};
-
-/// Where the target looks for configuration.
-const CONFIG: &str = "/etc/modprobe.d";
+use super::places::CONFIG;
+use super::plan::{check_length, not_planned};
+use crate::kernel::depmod::Indexes;
+use crate::kernel::files::order;
+use crate::kernel::modprobe::Database;
+use crate::kernel::{Tree, builtin_files};
+use crate::module::file::ModuleFile;
+use crate::words::did_you_mean;
 
 /// The modules of an image, as paths below the tree.
 pub struct Included<'a> {
@@ -126,7 +125,7 @@ impl<'a> Included<'a> {
     /// Adds the weak dependencies that a module tells, or modprobe.d; they need not exist.
     fn add_weak(&mut self, module: &ModuleFile) -> Result<()> {
         let name = name::of(&module.file).to_string();
-        let own = module.weakdeps.iter().flat_map(|names| names.split_ascii_whitespace());
+        let own = module.info.weakdeps.iter().flat_map(|names| names.split_ascii_whitespace());
         for weak in own.chain(self.database.weakdeps(&name)) {
             match self.add_planned(weak) {
                 Ok(_) | Err(PlanError::NotFound | PlanError::Name) => {}
@@ -143,8 +142,8 @@ pub fn tables(tree: &Tree, modules: &[ModuleFile], config: &[&Path]) -> Result<V
     let mut files: Vec<_> = modules.iter().map(|module| (module.file.as_str(), module.bytes.as_slice())).collect();
     // As they are found in a tree: which comes first counts where several have an alias.
     files.sort_by_key(|(file, _)| *file);
-    let indexes = Indexes::of_files(&files, &depmod::order(&tree.dir)?)?.files()?;
-    let indexes = indexes.into_iter().chain(depmod::builtin_files(tree.index_dir())?);
+    let indexes = Indexes::of_files(&files, &order(&tree.dir)?)?.files()?;
+    let indexes = indexes.into_iter().chain(builtin_files(tree.index_dir())?);
     let tables = indexes.map(|(name, bytes)| (format!("{}/{name}", tree.target_dir()), bytes));
     let config = config_files(config)?.into_iter().map(|(name, bytes)| (format!("{CONFIG}/{name}"), bytes));
     Ok(tables.chain(config).collect())
@@ -170,18 +169,17 @@ fn config_files(folders: &[&Path]) -> Result<BTreeMap<String, Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Facts;
-    use crate::module::tests::tree;
+    use crate::kernel::made::tree;
+    use crate::module::info::ModuleInfo;
 
     const DEP: &[u8] =
         b"kernel/net/a/a.ko.xz: kernel/lib/l.ko\nkernel/lib/l.ko:\nkernel/net/b-c.ko: kernel/net/a/a.ko.xz \
         kernel/lib/l.ko\nkernel/fs/f.ko:\nkernel/fs/s.ko:\nkernel/lib/w.ko: kernel/lib/l.ko\n";
-    const CONFIG: &[u8] =
-        b"blacklist f\nalias fs-f f\nalias fs-none none\nsoftdep f pre: s gone\ninstall s /bin/false\n\
+    const CONF: &[u8] = b"blacklist f\nalias fs-f f\nalias fs-none none\nsoftdep f pre: s gone\ninstall s /bin/false\n\
         install w modprobe --ignore-install w\nweakdep f* fs-s w gone x[\nalias fs-s s\n";
 
     fn included(files: &[&str], what: &[&str]) -> Result<(Vec<String>, Vec<String>)> {
-        let (_tmp, tree) = tree(&[("modules.dep", DEP), ("modules.builtin", b"k/built-in.ko\n"), ("c/a.conf", CONFIG)]);
+        let (_tmp, tree) = tree(&[("modules.dep", DEP), ("modules.builtin", b"k/built-in.ko\n"), ("c/a.conf", CONF)]);
         let database = Database::read(&tree, &[&tree.dir.join("c")], "", &mut |line| panic!("{line}"))?;
         let files: Vec<_> = files.iter().map(|file| file.to_string()).collect();
         let mut included = Included::new(&tree, &database, files.clone());
@@ -194,8 +192,10 @@ mod tests {
             original_sha256: String::new(),
             saved_bytes: 0,
             not_stripped: None,
-            weakdeps: if file.ends_with("l.ko") { vec!["b_c".into()] } else { Vec::new() },
-            facts: Facts::default(),
+            info: ModuleInfo {
+                weakdeps: if file.ends_with("l.ko") { vec!["b_c".into()] } else { Vec::new() },
+                ..ModuleInfo::default()
+            },
         };
         let mut modules = files.iter().map(|file| module(file)).collect();
         included.read(&mut modules, |file| Ok(module(file)))?;

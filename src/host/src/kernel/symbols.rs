@@ -1,21 +1,18 @@
-//! The symbols that a kernel itself exports, as far as something on the build host tells; and which module of a tree exports
-//! one.
+//! The symbols that a kernel itself exports, as far as something on the build host tells.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use lzma_rust2::XzReader;
 use memchr::memmem;
 use modest_loader::format::Format;
-use modest_loader::name;
-use modest_loader::resolve::index::Index;
 
-use crate::facts::Export;
-use crate::kernel::{Kernel, Tree};
+use super::package::KernelPackage;
+use super::tree::Tree;
+use crate::codec::first_stream;
+use crate::module::symbols::Export;
 
 /// What tells a kernel's symbols.
 pub struct KernelSymbols {
@@ -70,7 +67,7 @@ impl KernelSymbols {
 
     /// What there is for the kernel of `tree`: beside the modules, where its build left it, as distributions place it, and the
     /// kernel itself. With what of it cannot be used, and why.
-    pub fn find(tree: &Tree, kernel: Option<&Kernel>) -> (Option<KernelSymbols>, Vec<String>) {
+    pub fn find(tree: &Tree, kernel: Option<&KernelPackage>) -> (Option<KernelSymbols>, Vec<String>) {
         let release = &tree.release;
         let root = tree.dir.ancestors().nth(3).unwrap_or(&tree.dir);
         let beside = [
@@ -86,7 +83,7 @@ impl KernelSymbols {
         ];
         let boot = ["symvers-", "System.map-", "vmlinuz-", "vmlinux-"].map(|name| format!("boot/{name}{release}"));
         let files = beside.iter().map(|name| tree.dir.join(name));
-        let files = files.chain(boot.iter().map(|name| root.join(name))).chain(kernel.map(Kernel::image));
+        let files = files.chain(boot.iter().map(|name| root.join(name))).chain(kernel.map(KernelPackage::image));
         let mut notes = Vec::new();
         for file in files.filter(|file| file.is_file() && !is_stub(file)) {
             match Self::read(&file) {
@@ -194,33 +191,6 @@ fn kernel(bytes: Vec<u8>) -> Result<Vec<u8>> {
     bail!("neither Module.symvers nor System.map, and no kernel in it, or one compressed neither as gzip, xz nor zstd")
 }
 
-/// What is compressed at the start of `bytes`, whatever follows.
-pub(crate) fn first_stream(bytes: &[u8], format: Format) -> Result<Vec<u8>> {
-    let mut image = Vec::new();
-    let mut rest = bytes;
-    stream(&mut rest, format, &mut image)?;
-    Ok(image)
-}
-
-/// Decompresses what `bytes` begin with, and moves them to what follows.
-pub(crate) fn stream(bytes: &mut &[u8], format: Format, image: &mut Vec<u8>) -> Result<()> {
-    /// No kernel and no initramfs is longer; a damaged one may say that it is.
-    const MOST: u64 = 4 << 30;
-    match format {
-        Format::Plain => image.extend(std::mem::take(bytes)),
-        Format::Gzip => {
-            flate2::bufread::GzDecoder::new(&mut *bytes).take(MOST).read_to_end(image)?;
-        }
-        Format::Xz => {
-            XzReader::new(&mut *bytes, false).take(MOST).read_to_end(image)?;
-        }
-        Format::Zstd => {
-            zstd::Decoder::with_buffer(&mut *bytes)?.single_frame().take(MOST).read_to_end(image)?;
-        }
-    }
-    Ok(())
-}
-
 /// Those of `wanted` that a text in `bytes`, with a NUL behind it, ends in.
 fn ends_of_texts<'w>(bytes: &[u8], wanted: &BTreeSet<&'w str>) -> HashSet<&'w str> {
     // By their last two bytes, so that each text is looked at once.
@@ -252,38 +222,6 @@ fn ends_of_texts<'w>(bytes: &[u8], wanted: &BTreeSet<&'w str>) -> HashSet<&'w st
     found
 }
 
-/// Which module of a tree exports a symbol, by its `modules.symbols`.
-pub struct TreeSymbols {
-    binary: Vec<u8>,
-    text: String,
-    files: HashMap<String, String>,
-}
-
-impl TreeSymbols {
-    /// Of a tree that may have neither form of it; then nothing is known.
-    pub fn of(tree: &Tree) -> TreeSymbols {
-        let dir = tree.index_dir();
-        let files = tree.indexed("modules.dep").into_iter().map(|file| (name::of(&file).to_string(), file));
-        TreeSymbols {
-            binary: fs::read(dir.join("modules.symbols.bin")).unwrap_or_default(),
-            text: fs::read_to_string(dir.join("modules.symbols")).unwrap_or_default(),
-            files: files.collect(),
-        }
-    }
-
-    /// The file of the module that exports it.
-    pub fn exporter(&self, symbol: &str) -> Option<&str> {
-        let key = format!("symbol:{symbol}");
-        let of_binary = || Some(Index::new(&self.binary.as_slice()).ok()?.find(&key).ok()??.to_string());
-        let of_text = || {
-            let line =
-                |line: &str| Some(line.strip_prefix("alias ")?.strip_prefix(&key)?.strip_prefix(' ')?.to_string());
-            self.text.lines().find_map(line)
-        };
-        self.files.get(&of_binary().or_else(of_text)?).map(String::as_str)
-    }
-}
-
 /// Whether a file is the line that Debian has in place of System.map, which says where the real one is.
 fn is_stub(file: &Path) -> bool {
     const MOST_BYTES: u64 = 1024;
@@ -293,9 +231,9 @@ fn is_stub(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::made::tree;
     use super::*;
     use crate::codec::encode;
-    use crate::module::tests::tree;
 
     fn parsed(bytes: &[u8]) -> Result<KernelSymbols, String> {
         let kind = KernelSymbols::parse(bytes.to_vec()).map_err(|error| error.to_string())?;
@@ -358,17 +296,5 @@ mod tests {
         assert_eq!(notes.len(), 1);
         let (_tmp, none) = tree(&[]);
         assert!(KernelSymbols::find(&none, None).0.is_none());
-    }
-
-    #[test]
-    fn a_tree_tells_who_exports() {
-        let files: &[(&str, &[u8])] = &[
-            ("modules.dep", b"k/crc-16.ko.xz:\n"),
-            ("modules.symbols", b"# Aliases\nalias symbol:crc16 crc_16\nalias symbol:gone gone\n"),
-        ];
-        let (_tmp, tree) = tree(files);
-        let symbols = TreeSymbols::of(&tree);
-        assert_eq!(symbols.exporter("crc16"), Some("k/crc-16.ko.xz"));
-        assert_eq!((symbols.exporter("crc1"), symbols.exporter("gone")), (None, None));
     }
 }

@@ -6,10 +6,12 @@
 
 use std::fmt;
 
+use elf::abi::{EM_ARM, EM_RISCV, SHN_COMMON, SHT_NOBITS, SHT_SYMTAB};
 use modest_loader::elf::{Elf, Fault, Section, Symbol};
 use serde::Serialize;
 
-use crate::facts::{Facts, Sections};
+use super::info::ModuleInfo;
+use super::sections::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, Sections};
 
 /// A load map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,14 +67,6 @@ pub struct MapSymbol {
     pub name: String,
 }
 
-const SHF_WRITE: u64 = 1;
-const SHF_ALLOC: u64 = 2;
-const SHF_EXECINSTR: u64 = 4;
-const SHT_SYMTAB: u32 = 2;
-const SHT_NOBITS: u32 = 8;
-const EM_ARM: u16 = 40;
-const EM_RISCV: u16 = 243;
-
 /// Groups, first those that stay; a module's own data for each processor is apart.
 const GROUPS: [&str; 8] =
     ["text", "rodata", "ro_after_init", "data", "init.text", "init.rodata", "init.data", "percpu"];
@@ -80,14 +74,13 @@ const PERCPU: usize = 7;
 
 impl Map {
     /// Lays a module's image out.
-    pub fn of(image: &[u8], facts: &Facts) -> Result<Map, Fault> {
+    pub fn of(image: &[u8], info: &ModuleInfo) -> Result<Map, Fault> {
         let mut elf = Elf::open(image, None)?;
         let mut sections = Sections::new();
         elf.sections(&mut |number, name, section| sections.push((number, name.into(), section)))?;
         let mut map = Map { groups: GROUPS.map(|name| Group { name, ..Group::default() }).into(), ..Map::default() };
         let is_arm = elf.machine().machine == EM_ARM;
-        let can_unload =
-            facts.vermagic.as_deref().is_none_or(|magic| magic.split(' ').any(|word| word == "mod_unload"));
+        let can_unload = info.vermagic.as_deref().is_none_or(|magic| magic.split(' ').any(|word| word == "mod_unload"));
         let is_init = |name: &str| {
             let starts = |part: &str| {
                 name.starts_with(&format!(".{part}"))
@@ -187,10 +180,9 @@ fn kind_of(name: &str, section: &Section) -> Option<usize> {
 
 /// The letter that nm(1) has for a symbol (bfd_decode_symclass of binutils' bfd/syms.c).
 fn letter(symbol: &Symbol, section: Option<(&str, &Section)>) -> char {
-    const COMMON: u16 = 0xfff2;
     let (binding, is_object) = (symbol.info >> 4, symbol.info & 15 == 1);
     match (symbol.section, binding) {
-        (COMMON, _) => return 'C',
+        (SHN_COMMON, _) => return 'C',
         (Symbol::UNDEFINED, 2) => return if is_object { 'v' } else { 'w' },
         (Symbol::UNDEFINED, _) => return 'U',
         (_, 2) => return if is_object { 'V' } else { 'W' },
