@@ -402,7 +402,7 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
     let has_namespace = pcbc.windows(10).any(|bytes| bytes == b"import_ns=");
     let mut machine = machine
         .with("/good/crc-itu-t.ko", crc.clone())
-        .of("It needs a module that is not loaded", "/vfat.ko", vfat, "`fat` does (kernel/fs/fat/fat.ko")
+        .of("It needs a module that is not loaded", "/vfat.ko", vfat, "`fat` exports (kernel/fs/fat/fat.ko")
         .case("The same, where the kernel's log cannot be read", "/vfat.ko", without_log)
         .but(|case| (case.before, case.after) = ("rm /dev/kmsg", "mknod /dev/kmsg c 1 11"))
         .of(
@@ -465,7 +465,7 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
 fn refusals_on_aarch64() {
     let title = "What the kernel or the module itself refuses: Linux 6.12, AArch64";
     let machine = Machine::new("refusals", title, AARCH64, "debian13", PEERS).append("module_blacklist=nls_utf8");
-    let machine = with_symbols(with_indexes(machine), "`fat` does (kernel/fs/fat/fat.ko");
+    let machine = with_symbols(with_indexes(machine), "`fat` exports (kernel/fs/fat/fat.ko");
     let [sha3, ipmi, ipmi_needs] = ["sha3-ce", "ipmi_si", "ipmi_msghandler"].map(|name| machine.module(name));
     let [null_blk, configfs, nls, crc] =
         ["null_blk", "configfs", "nls_utf8", "crc-itu-t"].map(|name| machine.module(name));
@@ -482,7 +482,7 @@ fn refusals_on_aarch64() {
         .but(|case| case.params = "queue_mode=1")
         .but(|case| (case.before, case.after) = ("insmod /good/configfs.ko", "rmmod configfs"))
         .with("/good/configfs.ko", configfs)
-        .of("A bit of a signed module is flipped", "/bit/crc-itu-t.ko", bit, "it was changed after it was signed")
+        .of("A bit of a signed module is flipped", "/bit/crc-itu-t.ko", bit, "the file was changed after it was signed")
         .of("`module_blacklist=` names it", "/nls_utf8.ko", nls, "by module_blacklist= on the kernel command line")
         .case("By its name: what it needs is not in the image", "vfat", "ENOENT: no such file, /lib/modules/")
         .but(|case| case.by_name = true)
@@ -527,7 +527,7 @@ fn signatures_on_aarch64() {
     let malformed = flipped(&crc, crc.len() - 28 - 4);
     machine
         .of("It is not signed", "/unsigned/crc-itu-t.ko", unsigned(&crc), "EKEYREJECTED: it is not signed")
-        .of("A bit of it is flipped", "/bit/crc-itu-t.ko", bit, "it was changed after it was signed")
+        .of("A bit of it is flipped", "/bit/crc-itu-t.ko", bit, "the file was changed after it was signed")
         .of("Its signature is malformed", "/malformed/crc-itu-t.ko", malformed, "EBADMSG")
         .of("It is signed by another", "/other/crc-itu-t.ko", other, "with a key that this kernel does not have")
         .check();
