@@ -1,60 +1,34 @@
-//! The words for a failure, and what the headers of the file add to them.
+//! The words for a failure, and for what is wrong with the file.
 
-use core::ffi::CStr;
 use core::fmt;
 
 use super::errnos::{of_kernel, of_open};
-use crate::elf::{Elf, Fault, FileBytes, THIS_MACHINE};
 use crate::errno::Errno;
-use crate::format::Format;
-use crate::kernel::{FileKind, Kernel};
 use crate::load::Failure;
 use crate::report::Time;
-use crate::source::DecodeError;
 
 /// Why a module is not loaded, as one clause for people: `ENOEXEC: built for …`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct Cause<F> {
     /// What came of loading it.
     pub failure: Failure,
     /// What is wrong with the file, if that is the cause.
-    pub fault: Option<Fault>,
+    pub fault: Option<F>,
 }
 
-impl From<Failure> for Cause {
+impl<F> From<Failure> for Cause<F> {
     /// The cause as far as the errno tells it.
-    fn from(failure: Failure) -> Cause {
+    fn from(failure: Failure) -> Self {
         Cause { failure, fault: None }
     }
 }
 
-impl Cause {
-    /// The cause as far as the errno and the headers of `file` tell it.
-    pub fn of<K: Kernel>(kernel: &K, file: &CStr, failure: Failure) -> Cause {
-        // The answers to a file with the wrong content. Of a compressed file the headers are out of sight.
-        let is_about_content =
-            matches!(failure, Failure::Kernel(Errno::ENOEXEC | Errno::EINVAL) | Failure::Read(_) | Failure::Decode(_));
-        let file = if is_about_content { kernel.open(file).ok() } else { None };
-        Cause { failure, fault: file.and_then(|file| examine(kernel, &file)) }
-    }
+/// Whether the content of the file may be the cause.
+pub fn is_about_content(failure: Failure) -> bool {
+    matches!(failure, Failure::Kernel(Errno::ENOEXEC | Errno::EINVAL) | Failure::Read(_) | Failure::Decode(_))
 }
 
-fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
-    match crate::decode::format_of(kernel, file) {
-        Ok(format) if format != Format::Plain => None,
-        _ => examine_plain(kernel, file).err(),
-    }
-}
-
-fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
-    let stat = kernel.stat(file).map_err(DecodeError::Read)?;
-    match stat.kind {
-        FileKind::Regular => Elf::open(FileBytes { kernel, file }, Some(THIS_MACHINE)).map(drop),
-        kind => Err(Fault::NotRegular(kind)),
-    }
-}
-
-impl fmt::Display for Cause {
+impl<F: fmt::Display> fmt::Display for Cause<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (errno, meaning) = match self.failure {
             Failure::Open(errno) => (errno, of_open(errno)),
@@ -62,7 +36,7 @@ impl fmt::Display for Cause {
             Failure::Memory(errno) => (errno, "the loader has too little memory"),
             Failure::Kernel(errno) => (errno, of_kernel(errno)),
             Failure::Decode(error) => {
-                return match self.fault {
+                return match &self.fault {
                     Some(fault) => fault.fmt(f),
                     None => error.fmt(f),
                 };
@@ -74,7 +48,7 @@ impl fmt::Display for Cause {
             }
             Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
-        match self.fault {
+        match &self.fault {
             Some(fault) => write!(f, "{errno}: {fault}"),
             None => write!(f, "{errno}: {meaning}"),
         }

@@ -50,7 +50,7 @@ fn describe_file<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
         }
     });
     if let Err(failure) = looked {
-        out.problem(&Cause::from(failure));
+        out.problem(&Cause::<Fault>::from(failure));
     }
 }
 

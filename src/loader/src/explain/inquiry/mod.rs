@@ -1,10 +1,12 @@
 //! The cause of what the kernel answered to a load: its log is asked first, then the file, then the machine.
 
-use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
+use crate::decode::format_of;
+use crate::elf::{Bytes, Elf, Fault, FileBytes, NAME_BYTES, THIS_MACHINE};
 use crate::errno::Errno;
-use crate::explain::cause::Cause;
+use crate::explain::cause::{Cause, is_about_content};
 use crate::explain::failed_load::{FailedLoad, Report};
 use crate::explain::klog::{KernelLog, Kind, Messages};
+use crate::format::Format;
 use crate::kernel::{FileKind, Kernel};
 use crate::limits::FILE_NAME_BYTES;
 use crate::load::{self, Failure};
@@ -24,7 +26,7 @@ type Image<'b> = Elf<&'b mut dyn Bytes>;
 /// Finds the cause of a failure, and reports it.
 pub fn explain<K: Kernel>(kernel: &K, log: &KernelLog<K>, load: &FailedLoad, report: Report) {
     let Failure::Kernel(errno) = load.failure else {
-        return report(&Cause::of(kernel, load.file, load.failure));
+        return report(&by_headers(kernel, load));
     };
     let inquiry = Inquiry { kernel, log, load, errno };
     if !(is_about_file(errno) && inquiry.with_file(report)) {
@@ -99,7 +101,7 @@ impl<K: Kernel> Inquiry<'_, K> {
     /// Reports what the errno means, and what the log says besides.
     fn by_errno(&self, has_file: bool, messages: &Messages, report: Report) {
         let (errno, first, second) = (self.errno, messages.first.as_str(), messages.second.as_str());
-        let (others, cause) = (log::Others(messages.others), Cause::from(self.load.failure));
+        let (others, cause) = (log::Others(messages.others), Cause::<Fault>::from(self.load.failure));
         if errno == Errno::EEXIST && !has_file {
             return report(&format_args!("{cause}, or a module with the name in this file is already loaded"));
         }
@@ -142,6 +144,28 @@ fn is_about_file(errno: Errno) -> bool {
             | Errno::EBADMSG
             | Errno::ENOPKG
     )
+}
+
+/// The cause as far as the errno and the headers of the file tell it.
+fn by_headers<K: Kernel>(kernel: &K, load: &FailedLoad) -> Cause<Fault> {
+    let file = if is_about_content(load.failure) { kernel.open(load.file).ok() } else { None };
+    Cause { failure: load.failure, fault: file.and_then(|file| examine(kernel, &file)) }
+}
+
+fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
+    match format_of(kernel, file) {
+        // Of a compressed file the headers are out of sight.
+        Ok(format) if format != Format::Plain => None,
+        _ => examine_plain(kernel, file).err(),
+    }
+}
+
+fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {
+    let stat = kernel.stat(file).map_err(DecodeError::Read)?;
+    match stat.kind {
+        FileKind::Regular => Elf::open(FileBytes { kernel, file }, Some(THIS_MACHINE)).map(drop),
+        kind => Err(Fault::NotRegular(kind)),
+    }
 }
 
 /// Whether the kernel knew the module's name when it answered so: then it could read the file.
