@@ -49,7 +49,7 @@ fn an_init_that_never_returns_is_left_behind() {
         );
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
         let told = format!(
-            "modest: modest_hang: ETIMEDOUT: its init has not returned within 1 s; left behind, as nothing ends it: until a \
+            "modest: modest_hang: ETIMEDOUT: not loaded within 1 s; left behind, as nothing ends it: until a \
              restart the module can be neither used nor loaded again. Give it more @timeout=, or leave it out, \
              /m/modest_hang.ko{ending} (optional)\n"
         );
@@ -71,7 +71,7 @@ fn an_init_that_never_returns_is_left_behind() {
 fn in_the_kernels_own_format_too() {
     let manifest = "/m/modest_hang.ko.gz @timeout=500ms @optional\n@exec /next\n";
     let console = boot(scenario("bare", manifest, &["modest_hang"]));
-    line(&console, "modest_hang: ETIMEDOUT: its init has not returned within 500 ms; left behind").unwrap();
+    line(&console, "modest_hang: ETIMEDOUT: not loaded within 500 ms; left behind").unwrap();
     assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=1 others=0"), "{console}");
 }
 
@@ -81,8 +81,7 @@ fn an_init_that_a_signal_ends_is_ended() {
         let entry = format!("/m/modest_hang.ko{ending} {attributes} @timeout=700ms @retry=1 @optional killable=1\n");
         let manifest = format!("{entry}/m/modest_big.ko.gz\n@exec /next\n");
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
-        let told =
-            line(&console, "modest_hang: ETIMEDOUT: its init has not returned within 700 ms; it was ended").unwrap();
+        let told = line(&console, "modest_hang: ETIMEDOUT: not loaded within 700 ms; it was ended").unwrap();
         // The line of the first try is the other that begins so.
         assert!(told.contains(", 2 tries, /m/"), "{path}: {told}");
         line(&console, "modest_hang: try 1: ETIMEDOUT: ").unwrap();
@@ -98,7 +97,7 @@ fn an_init_that_returns_too_late_is_reaped() {
     let manifest = "/m/modest_sleep.ko @timeout=500ms @optional ms=2500\n\
         /m/modest_export.ko @timeout=20s\n@wait /none @timeout=4s @optional\n@exec /next\n";
     let console = boot(scenario("small", manifest, &["modest_sleep", "modest_export"]));
-    line(&console, "modest_sleep: ETIMEDOUT: its init has not returned within 500 ms; left behind").unwrap();
+    line(&console, "modest_sleep: ETIMEDOUT: not loaded within 500 ms; left behind").unwrap();
     line(&console, "modest_export: loaded by finit, ").unwrap();
     assert!(console.contains("modest_sleep is live\n"), "{console}");
     assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=0 others=0"), "{console}");

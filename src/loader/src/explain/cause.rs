@@ -87,7 +87,7 @@ fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt:
     };
     write!(
         f,
-        "{ETIMEDOUT}: its init has not returned within {time}; {left}. Give it more @timeout=, or leave it out",
+        "{ETIMEDOUT}: not loaded within {time}; {left}. Give it more @timeout=, or leave it out",
         ETIMEDOUT = Errno::ETIMEDOUT
     )
 }

@@ -17,6 +17,8 @@ pub struct Facts {
     pub wanted: Option<LoadPath>,
     /// Whether the manifest has the image's digest, so that it is read or decoded here.
     pub is_pinned: bool,
+    /// Whether the machine has so little memory that what the kernel takes is weighed too.
+    pub is_scarce: bool,
     /// Whether the kernel has finit_module (since 3.8).
     pub has_finit: bool,
     /// The format that the kernel decompresses, by `/sys/module/compression`, if any.
@@ -48,7 +50,8 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
         return Err(Refusal::Unchecked(facts.format));
     }
     // There is nothing better, whatever else is so.
-    if facts.can(LoadPath::Finit) && !facts.is_pinned && matches!(facts.wanted, None | Some(LoadPath::Finit)) {
+    let is_weighed = facts.is_pinned || facts.is_scarce;
+    if facts.can(LoadPath::Finit) && !is_weighed && matches!(facts.wanted, None | Some(LoadPath::Finit)) {
         return Ok(Choice::Take(LoadPath::Finit));
     }
     if let Some(question) = facts.question() {
@@ -64,8 +67,8 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes.flatten()))?,
     };
-    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned;
-    if let (true, Some(Some(memory))) = (takes_memory, facts.memory) {
+    let is_weighed = is_weighed || matches!(path, LoadPath::Stream | LoadPath::Buffer);
+    if let (true, Some(Some(memory))) = (is_weighed, facts.memory) {
         memory.allows(memory.added(path, facts.window()))?;
     }
     Ok(Choice::Take(path))
@@ -79,7 +82,9 @@ impl Facts {
             return Some(Choice::AskKernelDecodes);
         }
         let is_made_here = matches!(self.wanted, None | Some(LoadPath::Stream | LoadPath::Buffer)) || self.is_pinned;
-        match (decodes(self.format) && is_made_here, self.window_bytes, self.memory) {
+        // Of a file that only the kernel decodes the image's length is not known.
+        let is_weighed = is_made_here || self.is_scarce && self.format == Format::Plain;
+        match (decodes(self.format) && is_weighed, self.window_bytes, self.memory) {
             (true, None, _) => Some(Choice::AskWindow),
             (true, _, None) => Some(Choice::AskMemory),
             _ => None,
