@@ -13,6 +13,8 @@ use crate::kernel::{Kernel, StreamError, Taker};
 use crate::source::{DecodeError, Source};
 use frame::{BlockHeader, Frame, WINDOW_BYTES_MIN, next_frame};
 
+#[cfg(test)]
+mod corpus_tests;
 mod frame;
 #[cfg(test)]
 pub(crate) mod tests;
