@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use mkmodest::board::{Board, Layout};
 use mkmodest::guest::{self, Guest};
 use mkmodest::image::{self, Extra, Image, Options};
-use mkmodest::kernel::{Kernel, Tree};
+use mkmodest::kernel::{KernelPackage, Tree};
 use mkmodest::{codec, disk};
 use modest_loader::format::Format;
 
@@ -54,7 +54,7 @@ pub struct Scenario {
     /// The board.
     pub board: Board,
     /// Its kernel.
-    pub kernel: Kernel,
+    pub kernel: KernelPackage,
     /// What the image is made of.
     pub options: Options,
     /// What is added to the kernel's command line.
@@ -90,7 +90,7 @@ impl Scenario {
     /// A board as it is, with its first kernel or the one named.
     pub fn new(board: &str, kernel: Option<&str>) -> Result<Scenario> {
         let board = Board::read(&project().join("boards").join(format!("{board}.toml")))?;
-        let kernel = Kernel::find(&board, kernel)?;
+        let kernel = KernelPackage::find(&board, kernel)?;
         let options = Options::new(modest(board.arch.target()));
         Ok(Scenario { board, kernel, options, append: String::new(), args: Vec::new(), with_disk: true })
     }

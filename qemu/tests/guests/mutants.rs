@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use mkmodest::check::{self, Around, Kind, Member, Report};
 use mkmodest::codec::encode;
-use mkmodest::facts::Facts;
+use mkmodest::module::info::ModuleInfo;
 use modest_loader::elf::{Elf, Machine};
 use modest_loader::format::Format;
 use modest_qemu::Scenario;
@@ -44,23 +44,23 @@ fn those_that_the_kernel_refuses_are_told_of_on_the_build_host() {
     for board in BOARDS {
         let machine = Scenario::new(board, None).unwrap().board.arch.machine();
         let (own, others) = (images(board), others(board));
-        let whole = Facts::read(&own[0]);
+        let whole = ModuleInfo::read(&own[0]);
         assert!(whole.fault.is_none());
         let (mut refused, mut passed) = (0, 0);
         let seed = number("MODEST_TEST_SEED", 1) as u64;
         for mutant in mutants(seed, number("MODEST_TEST_MUTANTS", 500), &own, &others).unwrap() {
             let report = Report::of_file("m.ko", &mutant.file().unwrap(), true);
-            let facts = report.modules.first().map(|module| &module.facts);
+            let info = report.modules.first().map(|module| &module.info);
             let is_told = report.problems.iter().any(|problem| matches!(problem.kind, Kind::Elf | Kind::File));
-            let is_other = facts.is_none_or(|facts| facts.machine != Some(machine));
+            let is_other = info.is_none_or(|info| info.machine != Some(machine));
             if let Some(rule) = mutant.image().and_then(|image| refused_by_kernel(image, machine)) {
                 assert!(is_told || is_other, "{:?}, {}: {rule}, and nothing told", mutant.damage, mutant.what);
                 refused += 1;
             }
             passed += usize::from(!is_told);
             // A set with it is looked at to the end too.
-            let Some(facts) = facts else { continue };
-            let set = [("m.ko", facts), ("a.ko", &whole)].map(|(file, facts)| Member { file, facts, params: "x=1" });
+            let Some(info) = info else { continue };
+            let set = [("m.ko", info), ("a.ko", &whole)].map(|(file, info)| Member { file, info, params: "x=1" });
             let problems = check::set(&set, &set, Around { machine: Some(machine), ..Around::default() });
             let is_told = problems.iter().any(|problem| problem.file == "m.ko");
             assert!(is_told || !is_other, "{:?}, {}: nothing told of the set", mutant.damage, mutant.what);

@@ -16,7 +16,7 @@ use elf::abi::{PT_DYNAMIC, PT_INTERP};
 use elf::endian::AnyEndian;
 use mkmodest::disk::{self, MARKER};
 use mkmodest::guest;
-use mkmodest::initramfs::Initramfs;
+use mkmodest::image::Initramfs;
 use modest_qemu::{Scenario, line, project, sha256};
 
 /// The releases whose classes differ in how they run cargo.

@@ -12,8 +12,8 @@ use elf::endian::AnyEndian;
 use mkmodest::board::Board;
 use mkmodest::codec;
 use mkmodest::disk::MARKER;
-use mkmodest::kernel::{Kernel, Tree};
-use mkmodest::strip::{Strip, strip};
+use mkmodest::kernel::{KernelPackage, Tree};
+use mkmodest::module::strip::{Strip, strip};
 use modest_qemu::{Scenario, boards, line, module_file, module_files, project, unsigned};
 
 /// How many modules of each tree are looked at.
@@ -171,7 +171,7 @@ fn check_all(count: Option<usize>) {
     for board in boards().unwrap() {
         let board = Board::read(&project().join("boards").join(format!("{board}.toml"))).unwrap();
         for kernel in &board.kernels {
-            let tree = Kernel::find(&board, Some(&kernel.name)).unwrap().tree;
+            let tree = KernelPackage::find(&board, Some(&kernel.name)).unwrap().tree;
             trees.insert(tree.dir.clone(), tree);
         }
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::did_you_mean;
+use crate::words::did_you_mean;
 
 /// A board file.
 #[derive(Clone, Debug, Deserialize)]

@@ -56,6 +56,33 @@ pub fn encode(image: &[u8], format: Format) -> Result<Vec<u8>> {
     })
 }
 
+/// What is compressed at the start of `bytes`, whatever follows.
+pub(crate) fn first_stream(bytes: &[u8], format: Format) -> Result<Vec<u8>> {
+    let mut image = Vec::new();
+    let mut rest = bytes;
+    stream(&mut rest, format, &mut image)?;
+    Ok(image)
+}
+
+/// Decompresses what `bytes` begin with, and moves them to what follows.
+pub(crate) fn stream(bytes: &mut &[u8], format: Format, image: &mut Vec<u8>) -> Result<()> {
+    /// No kernel and no initramfs is longer; a damaged one may say that it is.
+    const MOST: u64 = 4 << 30;
+    match format {
+        Format::Plain => image.extend(std::mem::take(bytes)),
+        Format::Gzip => {
+            flate2::bufread::GzDecoder::new(&mut *bytes).take(MOST).read_to_end(image)?;
+        }
+        Format::Xz => {
+            XzReader::new(&mut *bytes, false).take(MOST).read_to_end(image)?;
+        }
+        Format::Zstd => {
+            zstd::Decoder::with_buffer(&mut *bytes)?.single_frame().take(MOST).read_to_end(image)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

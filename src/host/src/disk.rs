@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::board::Layout;
-use crate::program;
+use crate::program::program;
 
 /// The line that the root's init ends with: the hand-over worked.
 pub const MARKER: &str = "MODEST-ROOT-OK";

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::board::{Board, Layout};
-use crate::kernel::Kernel;
-use crate::program;
+use crate::kernel::KernelPackage;
+use crate::program::program;
 
 /// What to boot, and how.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Boot<'a> {
     /// The board.
     pub board: &'a Board,
     /// The kernel.
-    pub kernel: &'a Kernel,
+    pub kernel: &'a KernelPackage,
     /// The initramfs.
     pub initramfs: &'a Path,
     /// The root disk, attached as the board says.
@@ -36,7 +36,7 @@ pub struct Boot<'a> {
 
 impl<'a> Boot<'a> {
     /// A boot without a disk, quietly.
-    pub fn new(board: &'a Board, kernel: &'a Kernel, initramfs: &'a Path) -> Self {
+    pub fn new(board: &'a Board, kernel: &'a KernelPackage, initramfs: &'a Path) -> Self {
         Boot { board, kernel, initramfs, disk: None, append: "", args: &[], echo: false }
     }
 
@@ -250,7 +250,7 @@ mod tests {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         board.qemu.program = program.to_str().unwrap().into();
         let tree = Tree::new("/t", "6.1.0");
-        let mut kernel = Kernel { spec: board.kernels[0].clone(), dir: "/k".into(), tree };
+        let mut kernel = KernelPackage { spec: board.kernels[0].clone(), dir: "/k".into(), tree };
         kernel.spec.cmdline_extra = kernel_extra.into();
         kernel.spec.dtb = Some("a/b.dtb".into());
         let boot = Boot {

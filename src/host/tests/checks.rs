@@ -12,13 +12,13 @@ use elf::endian::AnyEndian;
 use mkmodest::board::{self, Board};
 use mkmodest::check::{self, Around, Member, Problem};
 use mkmodest::codec::{decode, encode};
-use mkmodest::depmod::module_files;
-use mkmodest::facts::Facts;
+use mkmodest::image::Initramfs;
 use mkmodest::image::{self, Options};
-use mkmodest::initramfs::Initramfs;
-use mkmodest::kernel::{Kernel, Tree};
-use mkmodest::map::Map;
-use mkmodest::symbols::{KernelSymbols, TreeSymbols};
+use mkmodest::kernel::files::module_files;
+use mkmodest::kernel::{KernelPackage, Tree};
+use mkmodest::kernel::{KernelSymbols, TreeSymbols};
+use mkmodest::module::info::ModuleInfo;
+use mkmodest::module::map::Map;
 use modest_loader::format::Format;
 
 fn project() -> &'static Path {
@@ -29,8 +29,8 @@ fn board(name: &str) -> Board {
     Board::read(&project().join(format!("boards/{name}.toml"))).unwrap()
 }
 
-fn kernel(name: &str, kernel: Option<&str>) -> Kernel {
-    Kernel::find(&board(name), kernel).unwrap()
+fn kernel(name: &str, kernel: Option<&str>) -> KernelPackage {
+    KernelPackage::find(&board(name), kernel).unwrap()
 }
 
 fn image_of(tree: &Tree, file: &str) -> Vec<u8> {
@@ -116,25 +116,25 @@ fn modules_tell_what_another_reader_finds() {
     let (mut exporting, mut with_parameters) = (0, 0);
     let sample = sample(count(60));
     for (file, image) in &sample {
-        let facts = Facts::read(image);
-        assert_eq!(facts.fault, None, "{file}");
-        let (needs, versions, exports, info) = read_by_elf(image);
-        assert_eq!(facts.needs.iter().cloned().collect::<BTreeSet<_>>(), needs, "{file}");
-        assert_eq!(facts.versions, versions, "{file}");
-        let ours = facts.exports.iter().map(|export| (export.name.clone(), export.crc, export.gpl_only));
+        let info = ModuleInfo::read(image);
+        assert_eq!(info.fault, None, "{file}");
+        let (needs, versions, exports, pairs) = read_by_elf(image);
+        assert_eq!(info.needs.iter().cloned().collect::<BTreeSet<_>>(), needs, "{file}");
+        assert_eq!(info.versions, versions, "{file}");
+        let ours = info.exports.iter().map(|export| (export.name.clone(), export.crc, export.gpl_only));
         assert_eq!(ours.collect::<BTreeSet<_>>(), exports, "{file}");
         let values =
-            |key: &str| info.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect::<Vec<_>>();
-        assert_eq!(facts.vermagic, values("vermagic").first().cloned(), "{file}");
-        assert_eq!(facts.license, values("license").first().cloned(), "{file}");
-        assert_eq!((&facts.firmware, &facts.imports), (&values("firmware"), &values("import_ns")), "{file}");
-        let typed = facts.parameters.iter().filter_map(|p| Some(format!("{}:{}", p.name, p.kind.as_ref()?)));
+            |key: &str| pairs.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        assert_eq!(info.vermagic, values("vermagic").first().cloned(), "{file}");
+        assert_eq!(info.license, values("license").first().cloned(), "{file}");
+        assert_eq!((&info.firmware, &info.imports), (&values("firmware"), &values("import_ns")), "{file}");
+        let typed = info.parameters.iter().filter_map(|p| Some(format!("{}:{}", p.name, p.kind.as_ref()?)));
         assert_eq!(typed.collect::<BTreeSet<_>>(), values("parmtype").into_iter().collect(), "{file}");
-        assert_eq!(facts.unnamed_parameters, 0, "{file}");
-        assert_eq!(check::module(file, &facts), [], "{file}");
-        exporting += usize::from(!facts.exports.is_empty());
-        with_parameters += usize::from(!facts.parameters.is_empty());
-        let map = Map::of(image, &facts).unwrap();
+        assert_eq!(info.unnamed_parameters, 0, "{file}");
+        assert_eq!(check::module(file, &info), [], "{file}");
+        exporting += usize::from(!info.exports.is_empty());
+        with_parameters += usize::from(!info.parameters.is_empty());
+        let map = Map::of(image, &info).unwrap();
         let kept = map.groups.iter().filter(|group| group.name != "percpu").map(|group| group.bytes).sum::<u64>();
         assert_eq!(map.core_bytes + map.init_bytes, kept, "{file}");
         assert!(map.core_bytes > 0, "{file}");
@@ -168,7 +168,7 @@ fn letters_are_those_of_nm() {
                 (!name.starts_with('$')).then(|| format!("{letter} {name}"))
             })
             .collect();
-        let map = Map::of(&image, &Facts::read(&image)).unwrap();
+        let map = Map::of(&image, &ModuleInfo::read(&image)).unwrap();
         let mut ours: Vec<_> = map.symbols.iter().map(|symbol| format!("{} {}", symbol.letter, symbol.name)).collect();
         ours.sort();
         theirs.sort();
@@ -183,13 +183,13 @@ fn no_board_has_a_problem() {
     for name in board::names(&project().join("boards")).unwrap() {
         let board = board(&name);
         for spec in &board.kernels {
-            let kernel = Kernel::find(&board, Some(&spec.name)).unwrap();
+            let kernel = KernelPackage::find(&board, Some(&spec.name)).unwrap();
             let (symbols, notes) = KernelSymbols::find(&kernel.tree, Some(&kernel));
             assert_eq!(notes, [""; 0], "{name}");
             let symbols = Some(Arc::new(symbols.unwrap()));
             let options = Options { symbols, ..Options::new("none".into()) };
             let report = image::check(&board, spec, &kernel.tree, &options).unwrap();
-            assert!(report.modules.len() >= 3 && report.modules.iter().all(|module| module.facts.machine.is_some()));
+            assert!(report.modules.len() >= 3 && report.modules.iter().all(|module| module.info.machine.is_some()));
             assert_eq!(report.problems, [], "{name} {}", spec.name);
             checked += 1;
         }
@@ -199,7 +199,7 @@ fn no_board_has_a_problem() {
 
 /// The modules of ext4 on aarch64, and what is around them.
 struct Set {
-    kernel: Kernel,
+    kernel: KernelPackage,
     tree: TreeSymbols,
     modules: Vec<(String, Vec<u8>, String)>,
 }
@@ -238,9 +238,9 @@ impl Set {
     }
 
     fn says_with(&self, symbols: Option<&KernelSymbols>) -> Vec<String> {
-        let facts: Vec<_> = self.modules.iter().map(|(_, image, _)| Facts::read(image)).collect();
-        let members = self.modules.iter().zip(&facts);
-        let members: Vec<_> = members.map(|((file, _, params), facts)| Member { file, facts, params }).collect();
+        let info: Vec<_> = self.modules.iter().map(|(_, image, _)| ModuleInfo::read(image)).collect();
+        let members = self.modules.iter().zip(&info);
+        let members: Vec<_> = members.map(|((file, _, params), info)| Member { file, info, params }).collect();
         let around = Around {
             release: Some(&self.kernel.tree.release),
             kernel: symbols,
@@ -255,8 +255,8 @@ impl Set {
     }
 }
 
-fn crc(facts: &Facts, symbol: &str) -> String {
-    format!("{:#010x}", facts.version(symbol).unwrap())
+fn crc(info: &ModuleInfo, symbol: &str) -> String {
+    format!("{:#010x}", info.version(symbol).unwrap())
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_symbol_that_the_kernel_lacks_is_told() {
     assert_eq!(says[0], format!("{MBCACHE}: needs symbols kmalloc_cacheq, shrinker_qlloc{end}"));
     assert_eq!(set.says(), [""; 0]);
     // By a Module.symvers, CRCs and licenses of the kernel's are known too.
-    let facts = Facts::read(set.image(BLK));
+    let info = ModuleInfo::read(set.image(BLK));
     let tmp = tempfile::tempdir().unwrap();
     let symvers = tmp.path().join("Module.symvers");
     let line = |(name, crc): &(String, u32)| {
@@ -299,11 +299,11 @@ fn a_symbol_that_the_kernel_lacks_is_told() {
         let kind = if name == "memmove" { "EXPORT_SYMBOL_GPL\tSPACE" } else { "EXPORT_SYMBOL\t" };
         format!("{crc:#010x}\t{name}\tvmlinux\t{kind}\n")
     };
-    std::fs::write(&symvers, facts.versions.iter().map(line).collect::<String>()).unwrap();
+    std::fs::write(&symvers, info.versions.iter().map(line).collect::<String>()).unwrap();
     set.modules.retain(|(file, ..)| file == BLK);
     set.replace(BLK, "\0license=GPL\0", "\0license=BSD\0");
     let kernel = KernelSymbols::read(&symvers).unwrap();
-    let layout = facts.version("module_layout").unwrap();
+    let layout = info.version("module_layout").unwrap();
     assert_eq!(
         set.says_with(Some(&kernel)),
         [
@@ -329,10 +329,10 @@ fn modules_of_other_builds_are_told() {
     let mut set = Set::ext4();
     let old = kernel("qemu-aarch64", Some("debian12")).tree;
     let image = image_of(&old, "kernel/fs/mbcache.ko");
-    let (ours, theirs) = (Facts::read(set.image(MBCACHE)), Facts::read(&image));
+    let (ours, theirs) = (ModuleInfo::read(set.image(MBCACHE)), ModuleInfo::read(&image));
     *set.image(MBCACHE) = image;
     let says = set.says();
-    let vermagic = |facts: &Facts| format!("{:?}", facts.vermagic.clone().unwrap());
+    let vermagic = |info: &ModuleInfo| format!("{:?}", info.vermagic.clone().unwrap());
     let built = says.iter().find(|line| line.contains("built for")).unwrap();
     assert!(built.starts_with(&format!(
         "{MBCACHE}: built for {}; the other modules are for {}",
@@ -347,7 +347,7 @@ fn modules_of_other_builds_are_told() {
     let place = memchr::memmem::find(set.image(MBCACHE), b"module_layout\0").unwrap() - 8;
     let at = memchr::memmem::rfind(set.image(MBCACHE), b"\0module_layout\0").map_or(place, |at| at + 1 - 8);
     set.image(MBCACHE)[at] ^= 0xff;
-    let has = crc(&Facts::read(set.image(MBCACHE)), "module_layout");
+    let has = crc(&ModuleInfo::read(set.image(MBCACHE)), "module_layout");
     assert_ne!(has, wants);
     assert_eq!(
         set.says(),
@@ -358,12 +358,12 @@ fn modules_of_other_builds_are_told() {
 
     // Another crc16 than that in the set.
     let mut set = Set::ext4();
-    let ext4 = Facts::read(set.image(EXT4));
+    let ext4 = ModuleInfo::read(set.image(EXT4));
     let wants = crc(&ext4, "crc16");
     let at = memchr::memmem::find_iter(&set.image(EXT4)[..], b"crc16\0").collect::<Vec<_>>();
     let at = at.into_iter().find(|at| set.image(EXT4)[at - 8..at - 4] == ext4.version("crc16").unwrap().to_le_bytes());
     set.image(EXT4)[at.unwrap() - 8] ^= 0xff;
-    let has = crc(&Facts::read(set.image(EXT4)), "crc16");
+    let has = crc(&ModuleInfo::read(set.image(EXT4)), "crc16");
     assert_eq!(
         set.says(),
         [format!(
@@ -494,16 +494,16 @@ fn json_is_what_lines_are() {
     let output = check.args(["check", "--json"]).args([&module, &licence]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let facts = Facts::read(&image_of(&tree, "kernel/lib/crc16.ko.xz"));
+    let info = ModuleInfo::read(&image_of(&tree, "kernel/lib/crc16.ko.xz"));
     let told = &report["modules"][0];
     assert_eq!(told["file"], module.to_str().unwrap());
     assert_eq!((&told["name"], &told["machine"], &told["signed"]), (&"crc16".into(), &"AArch64".into(), &true.into()));
-    assert_eq!(told["vermagic"].as_str(), facts.vermagic.as_deref());
+    assert_eq!(told["vermagic"].as_str(), info.vermagic.as_deref());
     let exports =
         told["exports"].as_array().unwrap().iter().map(|export| (export["name"].as_str(), export["crc"].as_u64()));
-    let expected = facts.exports.iter().map(|export| (Some(export.name.as_str()), export.crc.map(u64::from)));
+    let expected = info.exports.iter().map(|export| (Some(export.name.as_str()), export.crc.map(u64::from)));
     assert_eq!(exports.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-    assert!(facts.exports.iter().any(|export| export.name == "crc16"));
+    assert!(info.exports.iter().any(|export| export.name == "crc16"));
     let [problem] = &report["problems"].as_array().unwrap()[..] else { panic!("{report}") };
     assert_eq!((&problem["level"], &problem["kind"]), (&"problem".into(), &"elf".into()));
     assert_eq!(problem["cause"], report["modules"][1]["fault"]);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::{Arg, ArgAction, CommandFactory};
-use mkmodest::cli::Cli;
+use mkmodest::commands::Cli;
 use modest_loader::load_path::LoadPath;
 use modest_loader::manifest::Line;
 
@@ -177,7 +177,7 @@ fn modest_8_has_all_applets_options_and_words_of_the_command_line() {
     let page = read("docs/man/modest.8");
     let items = items(&page);
     let has = |wanted: [&str; 2]| items.iter().any(|item| item.windows(2).any(|two| two == wanted));
-    let applets = read("src/init/src/applets.rs");
+    let applets = read("src/init/src/applets.rs") + &read("src/init/src/check.rs");
     // What arguments are compared with: those of `match`, and of options that stand first.
     let mut options = 0;
     for option in literals(&applets).filter(|text| text.starts_with('-') && !text.contains(' ')) {
@@ -185,22 +185,22 @@ fn modest_8_has_all_applets_options_and_words_of_the_command_line() {
         options += 1;
     }
     assert!(options >= 12, "{options}");
-    let usage = applets.split_once("const USAGE_TEXT").unwrap().1;
+    let usage = applets.split_once("const USAGE").unwrap().1;
     for applet in ["load", "insmod", "check"] {
         assert!(usage.contains(&format!("modest {applet} ")));
         assert!(has(["Cm", applet]), "{applet}");
     }
 
-    let sources = ["src/init/src/applets.rs", "src/init/src/pid1.rs", "src/init/src/switch_root.rs"].map(read);
+    let sources = ["src/init/src/settings.rs", "src/init/src/pid1.rs", "src/init/src/switch_root.rs"].map(read);
     let mut words = BTreeSet::new();
     for source in &sources {
-        for call in ["value(\"", "has(\""] {
+        for call in ["value(\"", "has(\"", "path(\""] {
             words.extend(source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_string()));
         }
     }
     // Of a build for tests alone.
     assert!(words.remove("modest.panic"));
-    let help = applets.split_once("const CMDLINE_TEXT").unwrap().1.split("\";").next().unwrap();
+    let help = applets.split_once("const CMDLINE").unwrap().1.split("\";").next().unwrap();
     let named =
         help.split([' ', ',', ';', '\n']).filter_map(|word| word.split_once('=')).map(|(name, _)| name.to_string());
     words.extend(named.filter(|name| name != "MODULE.PARAM" && !name.is_empty()));

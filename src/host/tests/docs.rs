@@ -1,9 +1,12 @@
-//! The pages for users: that their manifests are manifests, and their links lead somewhere.
+//! The pages for users: that their manifests are manifests, their links lead somewhere, and their lines are short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use modest_loader::manifest::Line;
+
+/// The longest line, in characters.
+const MOST_COLUMNS: usize = 120;
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -93,6 +96,33 @@ fn files_that_pages_call_manifests_are_among_the_examples() {
     }
     complain(&wrong);
     assert!(manifests >= 5, "{manifests}");
+}
+
+/// The README's failures are a case of docs/failures.md, which guest tests compare with what programs print.
+#[test]
+fn failures_in_the_readme_are_real() {
+    let (failures, readme) = (project().join("docs/failures.md"), project().join("README.md"));
+    let (failures, readme) = (fs::read_to_string(failures).unwrap(), fs::read_to_string(readme).unwrap());
+    let shown: Vec<_> = lines(&readme).filter(|line| line.fenced == Some("failures")).map(|line| line.text).collect();
+    assert!(shown.len() >= 3, "{shown:?}");
+    assert!(failures.contains(&shown.join("\n")), "docs/failures.md has not\n{}", shown.join("\n"));
+}
+
+/// What a program prints stays as it is, and a row of a table cannot be broken.
+#[test]
+fn lines_are_short() {
+    let mut wrong = Vec::new();
+    for (file, page) in pages() {
+        for line in lines(&page).filter(|line| line.fenced.is_none() && !line.text.starts_with('|')) {
+            // A message quoted in a list, as `scripts/bench` writes them.
+            let is_quoted = line.text.starts_with("- ") && line.text.ends_with('`');
+            let columns = line.text.chars().count();
+            if columns > MOST_COLUMNS && !is_quoted {
+                wrong.push(format!("{file}:{}: {columns} columns", line.number));
+            }
+        }
+    }
+    complain(&wrong);
 }
 
 /// The anchor of a heading.

@@ -2,137 +2,127 @@
 
 use core::ffi::CStr;
 
-use modest_loader::cmdline::Cmdline;
-use modest_loader::errno::{Errno, bytes};
+use modest_loader::errno::Errno;
 use modest_loader::explain::{self, FailedLoad, KernelLog};
-use modest_loader::kernel::{Caller, Kernel, machine};
-use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
+use modest_loader::kernel::{Caller, machine};
+use modest_loader::limits::LINE_BYTES;
 use modest_loader::load::{self, Abilities, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Request};
-use modest_loader::manifest::{OnError, quote_param, size_bytes};
-use modest_loader::name;
-#[cfg(feature = "explain")]
-use modest_loader::report::Pieces;
+use modest_loader::manifest::{OnError, quote_param};
+use modest_loader::name::{self, Name};
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::run::{self, Options};
-use modest_loader::sys;
-use modest_loader::sys::{Fd, Linux, Region, StringArray};
+use modest_loader::sys::{self, Linux, StringArray};
 
-use crate::console::{Console, write_all};
+use crate::console::{Console, complain, print};
+use crate::exit::{FAILED, LOADED, STOPPED, WRONG_USAGE, usage};
+use crate::settings::{self, Settings};
+use crate::{bench, check};
 
-/// The manifest, where nothing else is said.
-pub const MANIFEST: &CStr = c"/etc/modest.manifest";
-
-const USAGE_TEXT: &str = "\
+const USAGE: &str = "\
 Usage: modest load [-m MANIFEST] [-n] [-q] [-v]
-       modest insmod FILE [PARAM]...
+       modest insmod [--force-vermagic|--force-modversion] FILE [PARAM]...
        modest --help | --version
 
 load    Load the modules of MANIFEST (default /etc/modest.manifest, or modest.manifest= on the
         kernel command line). -n: print what would be done. -q: print failures only. -v: print more.
         Its hand-over, and @on-error reboot or exec, are for PID 1 alone.
 insmod  Load one module file, compressed or not. The value of an argument `var=val with spaces` is quoted.
+        --force-vermagic, --force-modversion: the kernel ignores what the module was built for.
 
 Exit codes: 0 all is loaded (or was already), 1 a module or line failed, 2 wrong usage,
 3 a failure stopped the run before the manifest's end.
 ";
-static USAGE: [u8; USAGE_TEXT.len()] = bytes(USAGE_TEXT);
 
-#[cfg(feature = "explain")]
-const CHECK_TEXT: &str = "
-modest insmod --force-vermagic|--force-modversion FILE [PARAM]... has the kernel ignore what it was built for.
-
-modest check [--json] FILE...
-Tell what module files are, and what would keep this machine's kernel from taking them. Loads nothing.
-Exit codes: 0 nothing, 1 something, 2 wrong usage.
-";
-#[cfg(feature = "explain")]
-static CHECK: [u8; CHECK_TEXT.len()] = bytes(CHECK_TEXT);
-
-/// The smallest builds go without.
-const CMDLINE_TEXT: &str = "
+const CMDLINE: &str = "
 As PID 1, modest mounts /dev, /proc and /sys, loads the modules of the manifest, and hands over to the
 next init. On the kernel command line: modest.manifest=FILE, modest.skip=a,b, modest.budget=SIZE,
 modest.debug, modest.quiet; MODULE.PARAM=VALUE, modprobe.blacklist=a,b, rd.driver.blacklist=a,b,
 module_blacklist=a,b, rd.driver.pre=a,b, rd.modules-load=a,b, modules-load=a,b.
 ";
-static CMDLINE: [u8; CMDLINE_TEXT.len()] = bytes(CMDLINE_TEXT);
 
-pub const LOADED: u8 = 0;
-pub const FAILED: u8 = 1;
-const WRONG_USAGE: u8 = 2;
-const STOPPED: u8 = 3;
+/// Whether PID 1 has the arguments of an applet, as the first program of a container may, and not those of an init.
+///
+/// A kernel calls its first program by the path of an init, and passes on the words that it does not know.
+pub fn are_asked_for(argv: StringArray) -> bool {
+    let mut args = argv.iter().map(shown);
+    let is_init = args.next().is_none_or(|program| program.rsplit('/').next() == Some("init"));
+    let applet = args.next();
+    !is_init && matches!(applet, Some("load" | "insmod" | "check" | "--help" | "-h" | "--version" | "-V"))
+}
 
 /// Does what the arguments ask for: the exit code.
 pub fn main(argv: StringArray) -> u8 {
     let mut args = argv.iter().skip(1);
-    match args.next().map(shown) {
-        Some("load") => load(args),
-        Some("insmod") => insmod(args),
-        #[cfg(feature = "explain")]
-        Some("check") => check(args),
-        Some("--help" | "-h") => {
-            print(&USAGE);
-            #[cfg(feature = "explain")]
-            print(&CHECK);
-            if cfg!(feature = "names") { print(&CMDLINE) } else { LOADED }
-        }
-        Some("--version" | "-V") => print(concat!("modest ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
-        #[cfg(feature = "bench")]
-        Some("peak") => crate::bench::peak(argv),
-        #[cfg(feature = "bench")]
-        Some("fit") => crate::bench::fit(argv),
-        _ => usage(&USAGE),
-    }
+    let done = match args.next().map(shown) {
+        Some("load") => Some(load(args)),
+        Some("insmod") => Some(insmod(args)),
+        Some("check") => check::applet(args),
+        Some("--help" | "-h") => Some(print_all(&[USAGE, check::HELP, CMDLINE])),
+        Some("--version" | "-V") => Some(print_all(&[concat!("modest ", env!("CARGO_PKG_VERSION"), "\n")])),
+        _ => bench::applet(argv),
+    };
+    done.unwrap_or_else(|| usage(USAGE))
 }
 
-fn print(text: &[u8]) -> u8 {
-    write_all(&Fd::inherited(1), text);
+fn print_all(texts: &[&str]) -> u8 {
+    texts.iter().for_each(|text| print(text.as_bytes()));
     LOADED
 }
 
-pub fn usage(text: &[u8]) -> u8 {
-    write_all(&Fd::inherited(2), text);
-    WRONG_USAGE
+/// What `load` is asked for.
+struct LoadArgs {
+    manifest: Option<&'static CStr>,
+    is_dry_run: bool,
+    level: Level,
 }
 
-fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
-    sys::ignore_sigpipe();
-    let mut console = Console::stream(2);
-    let mut manifest = None;
-    let mut dry_run = false;
-    while let Some(arg) = args.next() {
-        match shown(arg) {
-            "-n" => dry_run = true,
-            "-q" => console.level = Level::Error,
-            "-v" => console.level = Level::Debug,
-            "-m" => match args.next() {
-                Some(path) => manifest = Some(path),
-                None => return usage(b"modest: -m needs the path of a manifest\n"),
-            },
-            _ => {
-                let _ = usage(b"modest: load takes -m MANIFEST, -n, -q and -v, not ");
-                write_all(&Fd::inherited(2), arg.to_bytes());
-                return usage(b"\n");
+impl LoadArgs {
+    /// Reads the arguments; the exit code after reporting wrong ones.
+    fn parse(mut args: impl Iterator<Item = &'static CStr>) -> Result<LoadArgs, u8> {
+        let mut parsed = LoadArgs { manifest: None, is_dry_run: false, level: Level::Info };
+        while let Some(arg) = args.next() {
+            match shown(arg) {
+                "-n" => parsed.is_dry_run = true,
+                "-q" => parsed.level = Level::Error,
+                "-v" => parsed.level = Level::Debug,
+                "-m" => match args.next() {
+                    Some(path) => parsed.manifest = Some(path),
+                    None => return Err(usage("modest: -m needs the path of a manifest\n")),
+                },
+                _ => {
+                    complain(b"modest: load takes -m MANIFEST, -n, -q and -v, not ");
+                    complain(arg.to_bytes());
+                    return Err(usage("\n"));
+                }
             }
         }
+        Ok(parsed)
     }
-    if dry_run {
-        let level = console.level;
-        console = Console::stream(1);
-        console.level = level;
-    }
-    let mut memory = line_memory(&mut console);
-    let (cmdline, buf) = read_cmdline(&mut console, memory.as_mut().map_or(&mut [], |memory| memory.as_mut()));
-    let named = named_manifest(cmdline);
-    let manifest = manifest.or(named.as_deref()).unwrap_or(MANIFEST);
+}
+
+fn load(args: impl Iterator<Item = &'static CStr>) -> u8 {
+    sys::ignore_sigpipe();
+    let LoadArgs { manifest, is_dry_run: dry_run, level } = match LoadArgs::parse(args) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let mut console = if dry_run { Console::standard_output() } else { Console::standard_error() };
+    console.level = level;
+    let mut memory = settings::memory(&mut console);
+    let buf = memory.as_mut().map_or(&mut [][..], |memory| memory.as_mut());
+    let (settings, buf) = Settings::read(&mut console, buf);
+    let named = match manifest.map_or_else(|| settings.manifest(), |_| Ok(Default::default())) {
+        Ok(named) => named,
+        Err(error) => {
+            console.line(Level::Error, format_args!("{error}"));
+            return STOPPED;
+        }
+    };
+    let manifest = manifest.unwrap_or(&named);
     let on_policy = |_: &OnError| {};
-    let budget_bytes = read_budget(&mut console, cmdline);
-    let outcome = run::run(
-        &Linux,
-        &mut console,
-        &Options { manifest, cmdline, budget_bytes, is_init: false, dry_run, on_policy: &on_policy },
-        buf,
-    );
+    let Settings { cmdline, budget_bytes } = settings;
+    let options = Options { manifest, cmdline, budget_bytes, is_init: false, dry_run, on_policy: &on_policy };
+    let outcome = run::run(&Linux, &mut console, &options, buf);
     let would = if dry_run { "would be: " } else { "" };
     console.line(Level::Info, format_args!("{would}{outcome}"));
     match (outcome.stopped, outcome.failed) {
@@ -140,36 +130,6 @@ fn load(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         (false, 0) => LOADED,
         _ => FAILED,
     }
-}
-
-/// Memory for [`read_cmdline`]. Not on the stack: what is not written to takes none.
-pub fn line_memory(console: &mut Console) -> Option<Region> {
-    let memory = Linux.allocate(CMDLINE_BYTES + run::RUN_BYTES);
-    memory.map_err(|errno| console.line(Level::Error, format_args!("{errno}: not even memory to read lines"))).ok()
-}
-
-/// The kernel's command line; where it cannot be had, a line says so and it counts as empty. And what is left of `memory`.
-pub fn read_cmdline<'m>(console: &mut Console, memory: &'m mut [u8]) -> (Cmdline<'m>, &'m mut [u8]) {
-    let (cmdline, read, rest) = Cmdline::read(&Linux, c"/proc/cmdline", memory);
-    if let Err(error) = read {
-        console.line(Level::Error, format_args!("/proc/cmdline: {error}"));
-    }
-    (cmdline, rest)
-}
-
-/// The ceiling on memory that the kernel command line sets; where it is no size, a line says so.
-pub fn read_budget(console: &mut Console, cmdline: Cmdline) -> Option<u64> {
-    let text = cmdline.value("modest.budget")?;
-    let budget_bytes = size_bytes(text);
-    if budget_bytes.is_none() {
-        console.line(Level::Error, format_args!("modest.budget={text} is not a size; expected bytes, or K, M or G"));
-    }
-    budget_bytes
-}
-
-/// The manifest that the kernel command line names.
-pub fn named_manifest(cmdline: Cmdline) -> Option<modest_loader::Path> {
-    modest_loader::path(&[cmdline.value("modest.manifest")?.as_bytes()])
 }
 
 /// The flag of finit_module(2) that an option of modprobe(8) stands for.
@@ -182,44 +142,21 @@ fn forced(option: &CStr) -> Option<u32> {
     }
 }
 
-// Out of line, as its pages are not for those who load.
-#[cfg(feature = "explain")]
-#[inline(never)]
-fn check(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
-    let mut file = args.next();
-    let is_json = file == Some(c"--json");
-    if is_json {
-        file = args.next();
-    }
-    let Some(file) = file else { return usage(b"modest: check needs files\n") };
-    let out = Fd::inherited(1);
-    let mut problems = 0;
-    for file in core::iter::once(file).chain(args) {
-        let mut write = |piece: &[u8]| write_all(&out, piece);
-        let mut pieces = Pieces::<512>::new(&mut write);
-        problems += modest_loader::explain::check::write_report(&Linux, file, is_json, &mut pieces);
-        pieces.flush();
-    }
-    if problems == 0 { LOADED } else { FAILED }
-}
-
 fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut file = args.next();
     let mut flags = 0;
-    while cfg!(feature = "explain")
-        && let Some(flag) = file.and_then(forced)
-    {
+    while let Some(flag) = file.and_then(forced) {
         flags |= flag;
         file = args.next();
     }
-    let Some(file) = file else { return usage(b"modest: insmod needs a file\n") };
-    let mut console = Console::stream(2);
+    let Some(file) = file else { return usage("modest: insmod needs a file\n") };
+    let mut console = Console::standard_error();
     let name = name::of(shown(file));
     let mut text = heapless::String::<LINE_BYTES>::new();
     let mut fits = true;
     for arg in args {
         let space = if text.is_empty() { "" } else { " " };
-        let Ok(arg) = arg.to_str() else { return usage(b"modest: a parameter is not UTF-8\n") };
+        let Ok(arg) = arg.to_str() else { return usage("modest: a parameter is not UTF-8\n") };
         fits &= text.push_str(space).is_ok() && quote_param(arg, &mut text).is_ok();
     }
     if !fits || text.push_str("\0").is_err() {
@@ -246,20 +183,20 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
             console.line(Level::Info, format_args!("{name}: already loaded"));
             LOADED
         }
-        Err(failure) => {
-            // What the kernel said before this program was there is not about this load.
-            #[cfg(feature = "explain")]
-            let since_us = match failure {
-                Failure::Kernel(_) => machine::started_us(&Linux).unwrap_or(0),
-                _ => 0,
-            };
-            #[cfg(not(feature = "explain"))]
-            let since_us = 0;
-            let load = FailedLoad { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
-            explain::explain(&Linux, &KernelLog::default(), &load, &mut |cause| {
-                console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
-            });
-            FAILED
-        }
+        Err(failure) => explain(&mut console, name, file, failure),
     }
+}
+
+/// Reports why `insmod` failed: the exit code.
+fn explain(console: &mut Console, name: Name, file: &CStr, failure: Failure) -> u8 {
+    // What the kernel said before this program was there is not about this load.
+    let since_us = match failure {
+        Failure::Kernel(_) => machine::started_us(&Linux).unwrap_or(0),
+        _ => 0,
+    };
+    let load = FailedLoad { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+    explain::explain(&Linux, &KernelLog::default(), &load, &mut |cause| {
+        console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
+    });
+    FAILED
 }

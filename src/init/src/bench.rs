@@ -13,16 +13,25 @@ use modest_loader::sys::bench::{self, EXEC_STOP, SYSCALL_STOP, Waited};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
 use modest_loader::text;
 
-use crate::applets::{FAILED, LOADED, usage};
-use crate::console::write_all;
+use crate::console;
+use crate::exit::{FAILED, LOADED, usage};
 
-/// `modest peak PROGRAM [ARG]...`: runs it and tells the most memory that it had at the beginning or end of a system call.
+/// Does what the arguments ask for, if that is one of these: the exit code.
+pub fn applet(argv: StringArray) -> Option<u8> {
+    match argv.iter().nth(1).map(shown) {
+        Some("peak") => Some(peak(argv)),
+        Some("fit") => Some(fit(argv)),
+        _ => None,
+    }
+}
+
+/// `modest peak PROGRAM [ARG]...`: runs it and prints the most memory that it had at the beginning or end of a system call.
 ///
 /// Between two calls a program can only take memory, and the next call sees that; what it gives back, it gives by a call.
-pub fn peak(argv: StringArray) -> u8 {
+fn peak(argv: StringArray) -> u8 {
     let program = argv.from(2);
     if program.iter().next().is_none() {
-        return usage(b"modest: peak takes PROGRAM [ARG]...\n");
+        return usage("modest: peak takes PROGRAM [ARG]...\n");
     }
     match traced(program) {
         Ok(Peak { ended, resident_kib, own_kib }) => {
@@ -89,11 +98,11 @@ fn become_program(program: StringArray) -> ! {
 ///
 /// All memory but so much is taken by a file that the caller made on a ramfs, [`PIN`]. Free is what the kernel gives to anybody
 /// before it looks for memory to take back: above the zones' min watermarks, and on the lists of single pages of the processors.
-pub fn fit(argv: StringArray) -> u8 {
+fn fit(argv: StringArray) -> u8 {
     let mut args = argv.iter().skip(2).map(shown);
     let program = argv.from(4);
     let (Some(module), Some(floor_kib)) = (args.next(), args.next().and_then(text::number)) else {
-        return usage(b"modest: fit takes MODULE KIB PROGRAM [ARG]...\n");
+        return usage("modest: fit takes MODULE KIB PROGRAM [ARG]...\n");
     };
     let start_us = sys::monotonic_us();
     match Fit::new(name::of(module), program).and_then(|mut fit| Ok((fit.smallest_kib(floor_kib)?, fit.tries))) {
@@ -139,8 +148,8 @@ struct Fit<'n> {
 impl<'n> Fit<'n> {
     fn new(module: Name<'n>, program: StringArray) -> Result<Self, Errno> {
         // Out of the kernel's reach when memory is short. The shell is init, and so is it.
-        put(OOM_SCORE_ADJ, b"-1000")?;
-        put(c"/proc/sys/vm/compact_memory", b"1")?;
+        sys::set(OOM_SCORE_ADJ, b"-1000")?;
+        sys::set(c"/proc/sys/vm/compact_memory", b"1")?;
         let pin = sys::openat(None, PIN, sys::O_WRONLY | sys::O_APPEND)?;
         let pinned_pages = sys::fstat(&pin)?.size_bytes / (PAGE_KIB << 10);
         Ok(Fit { module, program, pin, pinned_pages, tries: 0 })
@@ -180,10 +189,10 @@ impl<'n> Fit<'n> {
     /// Whether the module loads with so much free memory, and with how much exactly.
     fn try_with(&mut self, kib: u64) -> Result<Option<u64>, Errno> {
         self.tries += 1;
-        put(c"/proc/sys/vm/drop_caches", b"3")?;
+        sys::set(c"/proc/sys/vm/drop_caches", b"3")?;
         let left = self.leave(kib)?;
         let Some(pid) = bench::fork()? else {
-            let _ = put(OOM_SCORE_ADJ, b"0");
+            let _ = sys::set(OOM_SCORE_ADJ, b"0");
             if let Ok(null) = sys::openat(None, c"/dev/null", sys::O_RDWR) {
                 for number in 0..3 {
                     let _ = sys::dup_onto(&null, number);
@@ -248,14 +257,10 @@ fn free_kib() -> Result<u64, Errno> {
     Ok(PAGE_KIB * u64::saturating_sub(pages, min))
 }
 
-fn put(path: &CStr, value: &[u8]) -> Result<(), Errno> {
-    sys::write(&sys::openat(None, path, sys::O_WRONLY)?, value).map(drop)
-}
-
 fn print(line: fmt::Arguments) {
     let mut buf = heapless::String::<128>::new();
     let _ = buf.write_fmt(line);
-    write_all(&Fd::inherited(1), buf.as_bytes());
+    console::print(buf.as_bytes());
 }
 
 fn failed(what: &str, errno: Errno) -> u8 {

@@ -3,16 +3,21 @@
 use core::fmt::{self, Write};
 use core::mem::ManuallyDrop;
 
-use modest_loader::errno::Errno;
-use modest_loader::report::{Level, Log, Pieces};
+use modest_loader::report::{self, Level, Log, PIECE_BYTES, Pieces, Stream, Taken};
 use modest_loader::sys::{self, Fd};
 
-use crate::NAME;
+/// The name that every line of output begins with.
+const NAME: &str = "modest";
+
+/// How long a line waits for a console that takes nothing. The slowest serial line, 9600 baud, takes the 4 KiB of a driver's
+/// buffer in this time; whoever typed Ctrl-S shall not stop the boot.
+const CONSOLE_TIMEOUT_MS: u32 = 5000;
 
 /// Takes the lines of the program.
 pub struct Console {
     // The console is left open for the next init.
     out: Option<ManuallyDrop<Fd>>,
+    stream: Stream,
     kmsg: Option<Fd>,
     /// Whether `out` is the console, which may appear as modules are loaded.
     is_init: bool,
@@ -20,13 +25,21 @@ pub struct Console {
     pub level: Level,
 }
 
-/// A record of the kernel's log holds some 970 bytes (kernel/printk: PRINTKRB_RECORD_MAX less the prefix).
-const KMSG_BYTES: usize = 900;
-
 impl Console {
-    /// The streams of a program that another one started; 1 and 2 as usual.
-    pub fn stream(number: i32) -> Console {
-        Console { out: Some(Fd::inherited(number)), kmsg: None, is_init: false, level: Level::Info }
+    /// Standard error. As that may be the console of a boot too, it waits no longer than the console does.
+    pub fn standard_error() -> Console {
+        Console {
+            out: Some(Fd::inherited(2)),
+            stream: Stream::new(Some(CONSOLE_TIMEOUT_MS)),
+            kmsg: None,
+            is_init: false,
+            level: Level::Info,
+        }
+    }
+
+    /// Standard output, for what somebody asked to read: it waits for the reader.
+    pub fn standard_output() -> Console {
+        Console { out: Some(Fd::inherited(1)), stream: Stream::new(None), ..Console::standard_error() }
     }
 
     /// The console and the kernel's log, as far as they are there.
@@ -39,10 +52,10 @@ impl Console {
             if !fd.is_standard() {
                 break;
             }
-            core::mem::forget(fd);
+            fd.leave_open();
         }
         let kmsg = sys::openat(None, c"/dev/kmsg", sys::O_WRONLY).ok();
-        let mut console = Console { out, kmsg, is_init: true, level: Level::Info };
+        let mut console = Console { out, kmsg, is_init: true, ..Console::standard_error() };
         console.find();
         console
     }
@@ -63,31 +76,24 @@ impl Console {
 
     fn write_out(&mut self, text: fmt::Arguments) {
         let Some(fd) = &self.out else { return };
-        in_pieces(format_args!("{text}\n"), &mut |piece| write_all(fd, piece));
+        if self.stream.line(&**fd, NAME, text) == Taken::Stops {
+            self.write_kmsg(b"<4>", format_args!("the console takes no lines; this log has them"));
+        }
     }
 
-    fn write_kmsg(&mut self, level: Level, text: fmt::Arguments) {
+    /// Adds a record to the kernel's log, with its priority (Documentation/ABI/testing/dev-kmsg).
+    fn write_kmsg(&self, priority: &[u8], text: fmt::Arguments) {
         let Some(fd) = &self.kmsg else { return };
-        // Where the console has the line, the kernel shall only keep it (KERN_DEBUG), not print it there again.
-        let priority = match level {
-            Level::Error if self.out.is_none() => b"<3>",
-            Level::Info if self.out.is_none() => b"<6>",
-            _ => b"<7>",
-        };
-        in_pieces(text, &mut |piece| {
-            let mut record = heapless::Vec::<u8, { KMSG_BYTES + 3 }>::new();
+        let mut write = |piece: &[u8]| {
+            let mut record = heapless::Vec::<u8, { PIECE_BYTES + 3 }>::new();
             let _ = record.extend_from_slice(priority);
             let _ = record.extend_from_slice(piece);
             let _ = sys::write(fd, &record);
-        });
+        };
+        let mut pieces = Pieces::<PIECE_BYTES>::new(&mut write);
+        let _ = write!(pieces, "{NAME}: {text}");
+        pieces.flush();
     }
-}
-
-/// Hands the line to `write`, in as many pieces as it takes.
-fn in_pieces(text: fmt::Arguments, write: &mut dyn FnMut(&[u8])) {
-    let mut pieces = Pieces::<KMSG_BYTES>::new(write);
-    let _ = write!(pieces, "{NAME}: {text}");
-    pieces.flush();
 }
 
 impl Log for Console {
@@ -96,22 +102,27 @@ impl Log for Console {
     }
 
     fn line(&mut self, level: Level, text: fmt::Arguments<'_>) {
-        if self.wants(level) {
-            self.find();
-            self.write_out(text);
-            self.write_kmsg(level, text);
+        if !self.wants(level) {
+            return;
         }
+        self.find();
+        // Where the console has the line, the kernel shall only keep it (KERN_DEBUG), not print it there again.
+        let priority = match level {
+            Level::Error if self.out.is_none() => b"<3>",
+            Level::Info if self.out.is_none() => b"<6>",
+            _ => b"<7>",
+        };
+        self.write_out(text);
+        self.write_kmsg(priority, text);
     }
 }
 
-/// Writes the whole of `bytes`, as far as the file takes them: output that nobody takes must not stop a boot.
-pub fn write_all(fd: &Fd, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        match sys::write(fd, bytes) {
-            Ok(0) => return,
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::EAGAIN) => sys::sleep_ms(1),
-            Err(_) => return,
-        }
-    }
+/// Writes to standard output what somebody asked to read, and waits for the reader.
+pub fn print(bytes: &[u8]) {
+    report::write_all(&*Fd::inherited(1), bytes, None);
+}
+
+/// Writes to standard error, as far as it takes it in time.
+pub fn complain(bytes: &[u8]) {
+    report::write_all(&*Fd::inherited(2), bytes, Some(CONSOLE_TIMEOUT_MS));
 }

@@ -51,7 +51,7 @@ extern "C" fn entry(stack: *const usize) -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    crate::pid1::panicked(info)
+    crate::panic::panicked(info)
 }
 
 /// Keeps the compiler from seeing a loop that copies or fills as a call of the very function it is in.

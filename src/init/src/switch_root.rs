@@ -8,19 +8,17 @@ use modest_loader::errno::Errno;
 use modest_loader::kernel::lines::Lines;
 use modest_loader::kernel::{FileKind, read_small};
 use modest_loader::limits::{LINE_BYTES, PATH_BYTES, TREE_DEPTH};
+use modest_loader::program;
 use modest_loader::report::{Level, Log, shown};
 use modest_loader::root_device::{RootSpec, SUPERBLOCK_BYTES, mount_flag};
 use modest_loader::sys::{self, Fd, Linux, StringArray};
 use modest_loader::{Path, path, path_of, text};
 
 use crate::console::Console;
-use crate::pid1::exec;
+use crate::hand_over::exec;
 
 /// Where the root is mounted before it becomes `/`.
 const TARGET: &CStr = c"/sysroot";
-
-/// The programs that the kernel itself would try in a root, in its order (init/main.c).
-const INITS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 
 /// How long the device is waited for where the command line does not say.
 const DEFAULT_WAIT_S: u64 = 10;
@@ -28,10 +26,11 @@ const DEFAULT_WAIT_S: u64 = 10;
 /// How often it is looked for.
 const LOOK_MS: u32 = 20;
 
-/// Moves to the root that the command line names and runs its init; returns only when that fails, which it tells.
-// Out of line, as its caller has buffers of its own.
-#[inline(never)]
+/// Moves to the root that the kernel command line names and runs its init; returns only if that fails, and reports why.
 pub fn switch_root(console: &mut Console, cmdline: Cmdline, argv: StringArray, envp: StringArray) {
+    if let Err(error) = cmdline.path("root").and(cmdline.path("init")) {
+        return console.line(Level::Error, format_args!("@switch-root: {error}"));
+    }
     let Some(text) = cmdline.value("root") else {
         return console.line(Level::Error, format_args!("@switch-root: the kernel command line has no root="));
     };
@@ -39,17 +38,23 @@ pub fn switch_root(console: &mut Console, cmdline: Cmdline, argv: StringArray, e
         Ok(spec) => spec,
         Err(bad) => return console.line(Level::Error, format_args!("@switch-root: {bad}")),
     };
-    let (mut device, mut init) = (Path::new(), Path::new());
-    if !wait_for(console, cmdline, text, &spec, &mut device)
-        || !mount(console, cmdline, &device)
-        || !find_init(console, cmdline, &mut init)
-    {
+    let mut device = Path::new();
+    if !wait_for(console, cmdline, text, &spec, &mut device) || !mount(console, cmdline, &device) {
+        return;
+    }
+    let named = cmdline.value("init");
+    if !has_init(console, named) {
+        // Left mounted it would only be in the way of the policy's program.
+        let _ = sys::umount2(TARGET, sys::MNT_DETACH);
         return;
     }
     if let Err((what, errno)) = enter() {
         return console.line(Level::Error, format_args!("@switch-root: {what}: {errno}"));
     }
-    exec(console, &init, argv, envp)
+    // What no look at a file shows, the kernel's answer does: then the next is tried.
+    for init in inits(named).filter(|init| fitness(init).is_ok()) {
+        exec(console, &init, argv, envp);
+    }
 }
 
 /// The longest wait in seconds; `None` for ever.
@@ -259,26 +264,37 @@ fn each_filesystem(mount: &mut dyn FnMut(&str) -> bool) -> bool {
     false
 }
 
-/// Leaves in `init` the init of the mounted root; whether there is one, after telling when not.
-fn find_init(console: &mut Console, cmdline: Cmdline, init: &mut Path) -> bool {
-    let named = cmdline.value("init");
-    let candidates = named.as_ref().map_or(&INITS[..], core::slice::from_ref);
-    let found = candidates.iter().any(|candidate| {
-        let Some(candidate) = path(&[candidate.as_bytes()]) else { return false };
-        *init = candidate;
-        // Absolute links in the root lead to places in the root, so it must be looked at from within.
-        let Ok(outside) = sys::openat(None, c"/", sys::O_RDONLY | sys::O_DIRECTORY) else { return false };
-        let there = sys::chroot(TARGET).and_then(|()| sys::faccessat(init, sys::X_OK)).is_ok();
-        let _ = sys::fchdir(&outside).and_then(|()| sys::chroot(c"."));
-        there
-    });
-    if !found {
-        let named = named.unwrap_or("/sbin/init, /etc/init, /bin/init or /bin/sh");
-        console.line(Level::Error, format_args!("no next init: the root has no executable {named}"));
-        // Left mounted it would only be in the way of the policy's program.
-        let _ = sys::umount2(TARGET, sys::MNT_DETACH);
+/// The inits to try, in order.
+fn inits(named: Option<&str>) -> impl Iterator<Item = Path> {
+    program::inits(named).filter_map(|init| path(&[init.as_bytes()]))
+}
+
+/// Whether the kernel will run `init`, as far as can be seen.
+fn fitness(init: &CStr) -> Result<(), program::Unfit> {
+    sys::faccessat(init, sys::X_OK).map_err(program::Unfit::Unreadable)?;
+    program::check(&Linux, init)
+}
+
+/// Whether the mounted root has an init that can run; reports those before it that are there and cannot, or all if none can.
+///
+/// Nothing is deleted by then, so that the policy's program is still there.
+fn has_init(console: &mut Console, named: Option<&str>) -> bool {
+    // Absolute links in the root lead to places in the root, so it must be looked at from within.
+    let Ok(outside) = sys::openat(None, c"/", sys::O_RDONLY | sys::O_DIRECTORY) else { return false };
+    if let Err(errno) = sys::chroot(TARGET) {
+        console.line(Level::Error, format_args!("@switch-root: {errno}: the root cannot be entered"));
+        return false;
     }
-    found
+    let has_init = inits(named).any(|init| fitness(&init).is_ok());
+    for init in inits(named) {
+        match fitness(&init) {
+            Ok(()) => break,
+            Err(program::Unfit::Unreadable(Errno::ENOENT)) if has_init => {}
+            Err(unfit) => console.line(Level::Error, format_args!("next init {} of the root: {unfit}", shown(&init))),
+        }
+    }
+    let _ = sys::fchdir(&outside).and_then(|()| sys::chroot(c"."));
+    has_init
 }
 
 /// Makes the mounted root `/`, with the mounts of the initramfs and without its files.

@@ -3,9 +3,10 @@
 use core::ffi::CStr;
 use core::fmt;
 
+use crate::Path;
 use crate::errno::Errno;
 use crate::kernel::{Kernel, read_full};
-use crate::limits::CMDLINE_BYTES;
+use crate::limits::{CMDLINE_BYTES, PATH_BYTES};
 use crate::name::{self, Name};
 use crate::text::{self, Words};
 
@@ -30,6 +31,23 @@ impl fmt::Display for CmdlineError {
             CmdlineError::Read(errno) => write!(f, "{errno}: cannot be read"),
             CmdlineError::TooLong => write!(f, "over CMDLINE_BYTES, {CMDLINE_BYTES}"),
         }
+    }
+}
+
+/// A word whose value is a path that is not less than [`PATH_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathTooLong<'n> {
+    name: &'n str,
+    len_bytes: usize,
+}
+
+impl fmt::Display for PathTooLong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PathTooLong { name, len_bytes } = self;
+        write!(
+            f,
+            "{name}= on the kernel command line has {len_bytes} bytes; expected less than PATH_BYTES, {PATH_BYTES}"
+        )
     }
 }
 
@@ -78,6 +96,12 @@ impl<'m> Cmdline<'m> {
     /// The value of the last word `name=value`.
     pub fn value(self, name: &str) -> Option<&'m str> {
         self.words().filter(|(n, _)| *n == name).filter_map(|(_, value)| value).last()
+    }
+
+    /// The same as a path.
+    pub fn path<'n>(self, name: &'n str) -> Result<Option<Path>, PathTooLong<'n>> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        crate::path(&[value.as_bytes()]).map(Some).ok_or(PathTooLong { name, len_bytes: value.len() })
     }
 
     /// Whether the bare word `name` is there.
@@ -174,6 +198,16 @@ mod tests {
         assert_eq!(cmdline("a=1 a=2").value("a"), Some("2"));
         assert_eq!(read(b"a=\xff\xfe b=2").unwrap().value("b"), Some("2"));
         assert!(cmdline("").words().next().is_none());
+    }
+
+    #[test]
+    fn a_path_over_the_limit_is_an_error() {
+        let longest = "x".repeat(PATH_BYTES - 1);
+        let line = cmdline(&format!("a={longest} b={longest}x"));
+        assert_eq!(line.path("a").unwrap().unwrap().as_bytes(), longest.as_bytes());
+        let says = "b= on the kernel command line has 512 bytes; expected less than PATH_BYTES, 512";
+        assert_eq!(line.path("b").unwrap_err().to_string(), says);
+        assert_eq!(line.path("c"), Ok(None));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub mod cmdline;
 pub mod manifest;
 pub mod root_device;
 
+// Whether a file is a program that can run next.
+pub mod program;
+
 // A module's file and the image in it, decoded in fixed memory.
 pub mod decode;
 

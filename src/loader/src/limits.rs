@@ -10,6 +10,9 @@ pub const PATH_BYTES: usize = 512;
 /// The kernel's command line: COMMAND_LINE_SIZE is 1024 on arm and riscv, 2048 on arm64 and x86.
 pub const CMDLINE_BYTES: usize = 4096;
 
+/// A value of a setting in `/proc` or `/sys` that is written, with its newline: words and numbers.
+pub const SETTING_BYTES: usize = 64;
+
 /// Arguments handed on to the next init: the kernel itself passes at most MAX_INIT_ARGS, 32, and the name.
 pub const EXEC_ARGS: usize = 34;
 
@@ -18,6 +21,10 @@ pub const SPAWN_STRINGS: usize = 6;
 
 /// Compressed bytes read from a file at a time: one page, to be one of few pages touched.
 pub const READ_BYTES: usize = 4096;
+
+/// How much of a program is read to see whether it can run: its program headers and its interpreter's path are in it as
+/// linkers write them.
+pub const PROGRAM_HEAD_BYTES: usize = 1024;
 
 /// Depth of folders that emptying the initramfs walks into; kernel module trees have eight levels.
 pub const TREE_DEPTH: usize = 32;

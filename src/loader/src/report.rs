@@ -1,7 +1,9 @@
 //! Where the loader's lines go. What a line says is decided where it is said; where it goes, by the program.
 
 use core::ffi::CStr;
-use core::fmt;
+use core::fmt::{self, Write};
+
+use crate::errno::Errno;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,10 +96,162 @@ impl<const N: usize> fmt::Write for Pieces<'_, N> {
     }
 }
 
+/// What takes the bytes of lines: a console, a pipe, a file.
+pub trait Output {
+    /// Waits until it takes bytes, for at most this time or for as long as that takes: whether it does (ppoll(2)). One that
+    /// is closed or broken counts as one that does.
+    fn is_ready(&self, timeout_ms: Option<u32>) -> bool;
+    /// Hands it some of the bytes: how many it took (write(2)).
+    fn write(&self, bytes: &[u8]) -> Result<usize, Errno>;
+}
+
+/// Writes the whole of `bytes`, and waits each time for at most `timeout_ms`: how many of them the output took.
+///
+/// An output that is closed or broken counts as one that took all: nobody misses them there.
+pub fn write_all(out: &impl Output, bytes: &[u8], timeout_ms: Option<u32>) -> usize {
+    let mut done = 0;
+    while done < bytes.len() && out.is_ready(timeout_ms) {
+        match out.write(&bytes[done..]) {
+            Ok(0) | Err(Errno::EAGAIN) => return done,
+            Ok(len) => done += len,
+            Err(_) => return bytes.len(),
+        }
+    }
+    done
+}
+
+/// A piece of a line. Pipes and terminals that are ready take as much at once (PIPE_BUF; tty_io.c), and so does a record of the
+/// kernel's log, which holds some 970 bytes (kernel/printk: PRINTKRB_RECORD_MAX less the prefix).
+pub const PIECE_BYTES: usize = 900;
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The output took it.
+    Yes,
+    /// It is dropped, and it is the first in a row.
+    Stops,
+    /// It is dropped too.
+    No,
+}
+
+/// Lines to an output that may stop taking them, as a terminal does after Ctrl-S, or a pipe that nobody reads.
+///
+/// The first line that the output does not take in time is dropped, and after it each one for which the output is not ready at
+/// once. When it takes lines again, the first one says how many it missed.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// How long a line waits; `None` for as long as it takes.
+    timeout_ms: Option<u32>,
+    dropped: u32,
+    /// Whether the output has only the beginning of a line.
+    is_cut: bool,
+}
+
+impl Stream {
+    /// A stream whose lines wait for so long.
+    pub const fn new(timeout_ms: Option<u32>) -> Stream {
+        Stream { timeout_ms, dropped: 0, is_cut: false }
+    }
+
+    /// Writes one line, without its newline, that begins with `name`.
+    pub fn line(&mut self, out: &impl Output, name: &str, text: fmt::Arguments) -> Taken {
+        if self.dropped > 0 {
+            if !out.is_ready(Some(0)) {
+                return self.drop_line();
+            }
+            let newline = if self.is_cut { "\n" } else { "" };
+            let dropped = self.dropped;
+            let notice = format_args!("{newline}{name}: {dropped} lines are missing here: this output took none\n");
+            if !self.write(out, notice) {
+                return self.drop_line();
+            }
+            self.dropped = 0;
+        }
+        if self.write(out, format_args!("{name}: {text}\n")) { Taken::Yes } else { self.drop_line() }
+    }
+
+    fn drop_line(&mut self) -> Taken {
+        self.dropped = self.dropped.saturating_add(1);
+        if self.dropped == 1 { Taken::Stops } else { Taken::No }
+    }
+
+    /// Writes `text` as far as the output takes it in time: whether it took all.
+    fn write(&mut self, out: &impl Output, text: fmt::Arguments) -> bool {
+        let (mut has_begun, mut is_taken) = (self.is_cut, true);
+        let mut write = |piece: &[u8]| {
+            if is_taken {
+                let len = write_all(out, piece, self.timeout_ms);
+                has_begun |= len > 0;
+                is_taken = len == piece.len();
+            }
+        };
+        let mut pieces = Pieces::<PIECE_BYTES>::new(&mut write);
+        let _ = pieces.write_fmt(text);
+        pieces.flush();
+        self.is_cut = has_begun && !is_taken;
+        is_taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::fmt::Write;
+    use std::cell::{Cell, RefCell};
+
+    /// Takes so many bytes, and none after them.
+    #[derive(Default)]
+    struct Terminal {
+        room_bytes: Cell<usize>,
+        text: RefCell<Vec<u8>>,
+        waited_ms: Cell<u32>,
+    }
+
+    impl Output for Terminal {
+        fn is_ready(&self, timeout_ms: Option<u32>) -> bool {
+            let is_ready = self.room_bytes.get() > 0;
+            if !is_ready {
+                self.waited_ms.set(self.waited_ms.get() + timeout_ms.expect("a wait for ever"));
+            }
+            is_ready
+        }
+        fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+            let len = bytes.len().min(self.room_bytes.get());
+            self.room_bytes.set(self.room_bytes.get() - len);
+            self.text.borrow_mut().extend_from_slice(&bytes[..len]);
+            if len == 0 { Err(Errno::EAGAIN) } else { Ok(len) }
+        }
+    }
+
+    #[test]
+    fn an_output_that_stops_costs_one_wait_and_says_what_it_missed() {
+        let terminal = Terminal::default();
+        terminal.room_bytes.set(10);
+        let mut stream = Stream::new(Some(500));
+        let mut line = |text: &str| stream.line(&terminal, "m", format_args!("{text}"));
+        assert_eq!([line("one"), line("two"), line("three")], [Taken::Yes, Taken::Stops, Taken::No]);
+        assert_eq!(terminal.waited_ms.get(), 500);
+        terminal.room_bytes.set(1000);
+        assert_eq!([line("four"), line("five")], [Taken::Yes, Taken::Yes]);
+        let says = "m: one\nm: \nm: 2 lines are missing here: this output took none\nm: four\nm: five\n";
+        assert_eq!(String::from_utf8(terminal.text.take()).unwrap(), says);
+    }
+
+    #[test]
+    fn an_output_that_says_ready_and_takes_nothing_ends_no_boot() {
+        struct Full(Result<usize, Errno>);
+        impl Output for Full {
+            fn is_ready(&self, _: Option<u32>) -> bool {
+                true
+            }
+            fn write(&self, _: &[u8]) -> Result<usize, Errno> {
+                self.0
+            }
+        }
+        assert_eq!(write_all(&Full(Err(Errno::EAGAIN)), b"xy", None), 0);
+        assert_eq!(write_all(&Full(Ok(0)), b"xy", None), 0);
+        assert_eq!(write_all(&Full(Err(Errno::EPIPE)), b"xy", None), 2);
+    }
 
     #[test]
     fn sizes() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes images/modest.cpio: an initramfs with modest as its init and modules of the target. Buildroot gives folders,
-# package/modest/modest.mk what is chosen in the configuration.
+# Makes images/modest.cpio: an initramfs with modest as its init and modules of the target. Buildroot passes folders,
+# package/modest/modest.mk the options of the configuration.
 set -euo pipefail
 
 if [[ -z ${MODEST_IMAGE_BOARD-} ]]; then

@@ -6,7 +6,7 @@
 
 MODEST_VERSION = 0.1.0
 MODEST_SITE = $(call qstrip,$(BR2_PACKAGE_MODEST_SITE))
-# Otherwise the site would be asked for a file with Buildroot's mark of vendored crates in its name.
+# Otherwise Buildroot would ask the site for a file with its mark of vendored crates in the name.
 # check-package RemoveDefaultPackageSourceVariable
 MODEST_SOURCE = modest-$(MODEST_VERSION).tar.gz
 MODEST_LICENSE = Apache-2.0 or MIT
@@ -16,19 +16,19 @@ MODEST_FEATURES = $(strip \
 	$(foreach f,gzip xz zstd names explain, \
 		$(if $(BR2_PACKAGE_MODEST_$(call UPPERCASE,$(f))),$(f))))
 
-# How it is compiled is in files of modest itself, which vendoring leaves alone. PKG_CARGO_ENV has flags of the linker that gcc
-# calls, which are for libc.
+# The compiler's flags are in files of modest itself, which vendoring leaves alone. PKG_CARGO_ENV has flags for the linker that
+# gcc calls, which are for libc.
 MODEST_CARGO_TARGET = CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))
 MODEST_RUSTFLAGS = --remap-path-prefix=$(@D)/=
 MODEST_CARGO_ENV = $(MODEST_CARGO_TARGET)_RUSTFLAGS="$(MODEST_RUSTFLAGS)"
 
-# The linker of modest's own builds; a Rust that Buildroot compiles has none.
+# The linker of modest's own builds; a Rust that Buildroot compiles does not have it.
 ifeq ($(BR2_PACKAGE_HOST_RUST_BIN),y)
 MODEST_RUSTFLAGS += -Clinker-flavor=ld.lld
 MODEST_CARGO_ENV += $(MODEST_CARGO_TARGET)_LINKER=rust-lld
 endif
 
-# With a profile of its own, beside which cargo takes no --release.
+# With a profile of its own, which cargo does not accept together with --release.
 define MODEST_BUILD_CMDS
 	cd $(@D) && \
 	$(TARGET_MAKE_ENV) $(TARGET_CONFIGURE_OPTS) $(PKG_CARGO_ENV) $(MODEST_CARGO_ENV) \
@@ -56,7 +56,7 @@ target-post-image: private export MODEST_IMAGE_OPTS = $(call qstrip,$(BR2_PACKAG
 target-post-image: private export MODEST_IMAGE_MODULES = $(TARGET_DIR)/lib/modules/$(LINUX_VERSION_PROBED)
 target-post-image: private export MODEST_IMAGE_SYMBOLS = $(LINUX_DIR)/Module.symvers
 
-# As it was linked: strip makes what is in the target larger.
+# As linked: strip makes the file in the target larger.
 MODEST_INSTALL_IMAGES = YES
 define MODEST_INSTALL_IMAGES_CMDS
 	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/size/modest \

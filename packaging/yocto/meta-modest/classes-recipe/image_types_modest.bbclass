@@ -1,4 +1,4 @@
-# For modest_initramfs.bbclass, which has the function: defined there, this would not outlast the classes of image types.
+# For modest_initramfs.bbclass, which has the function. Defined there, the classes of image types would override this.
 IMAGE_CMD:cpio() {
     modest_cpio
 }

@@ -1,22 +1,25 @@
-# An initramfs that has modest as its init, and in it just the modules that its manifest asks for, with what these need. Used by a recipe of an
-# image, which INITRAMFS_IMAGE then names; INITRAMFS_IMAGE_BUNDLE works too, since the modules are taken from the kernel's packages, which are there
-# before the kernel is deployed.
+# Makes an initramfs that has modest as its init, and the modules of its manifest with what they need. An image recipe
+# inherits it, and INITRAMFS_IMAGE names that recipe. INITRAMFS_IMAGE_BUNDLE works too, since the modules come from the
+# kernel's packages, which exist before the kernel is deployed.
 #
-# The image's rootfs is not what becomes the initramfs: it is where mkmodest finds the program, all of the kernel's modules, files of modprobe.d and
-# firmware. What mkmodest makes of it takes the place of the cpio archive.
+# The image's rootfs does not become the initramfs: it is where mkmodest finds the program, all of the kernel's modules,
+# files of modprobe.d and firmware. What mkmodest makes of it replaces the cpio archive.
 #
-# What the manifest has:
-#   MODEST_MODULES   modules to load, in this order: names, aliases, or paths in the tree. With what they need, as modprobe resolves it
-#   MODEST_BUDGET    ceiling on the loader's own memory: 512K, say. None if empty
-#   MODEST_ON_ERROR  what follows on a failure: continue, stop, reboot or exec PATH. The first if empty
+# The manifest:
+#   MODEST_MODULES   modules to load, in this order: names, aliases, or paths in the tree. modest also loads what they
+#                    need, as modprobe resolves it
+#   MODEST_BUDGET    the limit of the loader's own memory, such as 512K. None if empty
+#   MODEST_ON_ERROR  what to do after a failure: continue, stop, reboot or exec PATH. continue if empty
 #   MODEST_HAND_OVER how the boot goes on: @switch-root, which is the default, or @exec PATH
-#   MODEST_MANIFEST  a manifest (docs/manifest.md) in place of MODEST_MODULES, for parameters and attributes: the absolute path of a file, such as
-#                    ${THISDIR}/files/my.manifest. The other three hold as far as it does not say otherwise
-#   MODEST_BOARD     a board file (boards/ of the project) in place of all of these but MODEST_MANIFEST: the absolute path of a file
+#   MODEST_MANIFEST  a manifest (docs/manifest.md) that replaces MODEST_MODULES, for parameters and attributes: the absolute
+#                    path of a file, such as ${THISDIR}/files/my.manifest. It overrides the other three
+#   MODEST_BOARD     a board file (boards/ of the project) that replaces all of these but MODEST_MANIFEST: the absolute path
+#                    of a file
 # What else is in the image:
 #   MODEST_INCLUDE   modules that devices may ask for later (docs/images.md): names, aliases, or patterns of paths
-#   MODEST_PACKAGES  packages to take modules, firmware and files of modprobe.d from; by default all modules of the kernel, and no firmware
-#   MODEST_ARGS      further arguments of `mkmodest image`: --pin, --modules-as gzip, --require-firmware, say
+#   MODEST_PACKAGES  packages to take modules, firmware and files of modprobe.d from; by default all modules of the kernel,
+#                    and no firmware
+#   MODEST_ARGS      more arguments of `mkmodest image`, such as --pin, --modules-as gzip, --require-firmware
 
 MODEST_MODULES ?= ""
 MODEST_BUDGET ?= ""
@@ -33,19 +36,19 @@ IMAGE_FSTYPES = "${INITRAMFS_FSTYPES}"
 IMAGE_NAME_SUFFIX = ""
 IMAGE_FEATURES = ""
 IMAGE_LINGUAS = ""
-# It would be made of the rootfs by the command below.
+# The command below would make it of the rootfs.
 IMAGE_GEN_DEBUGFS = "0"
 # kernel-base recommends the kernel's image.
 NO_RECOMMENDATIONS = "1"
 PACKAGE_INSTALL = "modest ${MODEST_PACKAGES}"
 # Inherited after oe-core's image_types, whose command for cpio it replaces.
 IMAGE_CLASSES += "image_types_modest"
-# The limit is held against the rootfs, which has all modules.
+# The limit would apply to the rootfs, which has all modules.
 INITRAMFS_MAXSIZE = ""
 
 inherit image
 
-# The board file that stands for the variables. Strings of JSON are strings of TOML.
+# The board file made of the variables. JSON strings are TOML strings.
 def modest_board(d):
     import json
 
@@ -61,7 +64,7 @@ def modest_board(d):
     }
     optional = ("on-error", "budget")
     text = ["%s = %s" % (key, json.dumps(value)) for key, value in lines.items() if value or key not in optional]
-    # A board file says how QEMU shows it, too. This is for what it needs not.
+    # A board file also describes the board in QEMU; nothing here uses that.
     text += ["[[kernel]]", 'name = "yocto"', 'build = "yocto"']
     text += ["[qemu]", 'program = ""', "args = []", 'disk = "none"', "timeout-s = 0"]
     return "\n".join(text)
@@ -81,7 +84,7 @@ MODEST_BOARD_FILE
     folder=${IMAGE_ROOTFS}${nonarch_base_libdir}/firmware
     [ ! -d "$folder" ] || set -- "$@" --firmware "$folder"
     [ -z "${MODEST_MANIFEST}" ] || set -- "$@" --manifest "${MODEST_MANIFEST}"
-    # Patterns are mkmodest's to read.
+    # mkmodest expands the patterns, not the shell.
     set -f
     for module in ${MODEST_INCLUDE}; do
         set -- "$@" --include "$module"
@@ -95,11 +98,11 @@ modest_cpio[doc] = "Makes the archive"
 do_image[depends] += "mkmodest-native:do_populate_sysroot"
 do_image[file-checksums] += "${@' '.join('%s:True' % d.getVar(name) for name in ('MODEST_MANIFEST', 'MODEST_BOARD') if d.getVar(name))}"
 
-# Anything else would be made of the rootfs.
+# Any other type would be made of the rootfs.
 python modest_check_types() {
     for kind in d.getVar("IMAGE_FSTYPES").split():
         if kind.split(".")[0] != "cpio":
             bb.fatal("INITRAMFS_FSTYPES has %s; modest_initramfs makes cpio archives, compressed or not" % kind)
 }
-modest_check_types[doc] = "Refuses formats that are none of cpio"
+modest_check_types[doc] = "Refuses formats other than cpio"
 do_image[prefuncs] += "modest_check_types"

@@ -83,27 +83,28 @@ pub fn run() -> Result<()> {
 const TEXT: &str = "\
 ## How small a machine may be
 
-The least memory of a machine, in KiB, with which a module of 3 MB loads: the board `lowram-armv7` with its kernel `small`,
-which has userfaultfd and leaves decompression to user space, and QEMU's `-m` in steps of 128K; a step more or less is chance.
-The initramfs holds the module (`qemu/modules/big_main.c`), the loader, and nothing else. modest is init, by a manifest. The
-others are init as well, which is the least that they can need and does nothing but load; or a script of busybox calls them,
-which is how they are used. It counts as loaded if the module says so itself, once it went over all of its tables.
+The smallest machine, in KiB of memory, that loads a module of 3 MB: the board `lowram-armv7` with its kernel `small`,
+which has userfaultfd and leaves decompression to user space, and QEMU's `-m` in steps of 128K. One step more or less
+is chance. The initramfs has the module (`qemu/modules/big_main.c`) and the loader, and nothing else. modest is init,
+with a manifest. The others are init too, which takes the least memory and does nothing but load; or a busybox script
+calls them, which is how people use them. The module counts as loaded when it has checked all of its tables and says so
+itself.
 
-kmod is version 34 as small as it gets: `scripts/peer-kmod` builds it with zlib and nothing else, static, with musl. (Debian's
-own, with its libraries, is 7 MB, and knows no gzip.) busybox is Debian 13's `busybox-static`. `scripts/bench machine`
-measures and writes this.
+kmod is version 34, as small as possible: `scripts/peer-kmod` builds it with only zlib, static, with musl. (Debian's
+own, with its libraries, is 7 MB and cannot read gzip.) busybox is Debian 13's `busybox-static`. `scripts/bench
+machine` measures this and writes this section.
 
 ";
 const CONSOLES: &str = "
-modest makes a piece of the image while the kernel copies the piece before. The others decompress all of it into memory of
-their own first, and the kernel's copy and the place where it lays the module out come on top: three times the module. So does
-modest where the kernel has no userfaultfd, which `@path=buffer` shows. A plain file needs no decompression, so there what
-differs is the size of the programs; but it is in the initramfs as a whole.
+modest decompresses a piece of the image while the kernel copies the piece before. The others first decompress all of
+it into memory of their own; the kernel's copy and the laid-out module come on top: three times the module. So does
+modest on a kernel without userfaultfd, as `@path=buffer` shows. A plain file needs no decompression, so only the sizes
+of the programs differ; but the whole file is in the initramfs.
 
 ### With 16 MB
 
-The consoles of that machine with the module in gzip: what the program wrote, and the kernel's lines on it and on memory. When
-an insmod that is init ends, the kernel panics, with its exit code.
+The consoles of a 16 MB machine with the module in gzip: what the program wrote, and the kernel's lines about it and
+about memory. When an insmod that is init exits, the kernel panics with its exit code.
 ";
 
 /// The least memory with which it loads the module, in KiB.

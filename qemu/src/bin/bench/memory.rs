@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_SYMTAB};
 use elf::endian::AnyEndian;
-use mkmodest::kernel::{Kernel, cache};
+use mkmodest::kernel::{KernelPackage, cache};
 use modest_loader::format::Format;
 use modest_loader::load_path::LoadPath;
 use modest_qemu::{Scenario, modest};
@@ -117,7 +117,7 @@ fn measure(subject: &Subject) -> Result<String> {
 }
 
 /// The modules, and each in each format as the kernel's build compresses it (scripts/Makefile.modinst).
-fn files(subject: &Subject, kernel: &Kernel) -> Result<(Vec<Module>, Vec<File>)> {
+fn files(subject: &Subject, kernel: &KernelPackage) -> Result<(Vec<Module>, Vec<File>)> {
     let (mut modules, mut files) = (Vec::new(), Vec::new());
     let tmp = tempfile::tempdir()?;
     for (module, name) in subject.modules.iter().enumerate() {

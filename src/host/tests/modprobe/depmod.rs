@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mkmodest::codec::encode;
-use mkmodest::depmod::{self, Indexes};
 use mkmodest::kernel::Tree;
+use mkmodest::kernel::depmod::Indexes;
 use modest_loader::format::Format;
 use modest_loader::resolve::index::Index;
 use proptest::prelude::*;
@@ -129,8 +129,8 @@ fn a_part_of_debians_modules() {
     assert_eq!(differing(&indexes, &part), [""; 0]);
     let read = |file: &str| fs::read(part.dir.join(file)).unwrap();
     for (name, ours) in [
-        ("modules.builtin.bin", depmod::builtin_bin(&lines(&debian, builtin).join("\n"))),
-        ("modules.builtin.alias.bin", depmod::builtin_alias_bin(&read(modinfo))),
+        ("modules.builtin.bin", mkmodest::kernel::builtin_bin(&lines(&debian, builtin).join("\n"))),
+        ("modules.builtin.alias.bin", mkmodest::kernel::builtin_alias_bin(&read(modinfo))),
     ] {
         assert!(is_same_index(&ours.unwrap(), &read(name)), "{name}");
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 use mkmodest::kernel::Tree;
-use mkmodest::modprobe::Database;
+use mkmodest::kernel::modprobe::Database;
 use tempfile::TempDir;
 
 /// Answers each question on its input, four lines, with what modprobe prints and then a line that modprobe never does.

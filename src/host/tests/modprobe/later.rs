@@ -9,7 +9,7 @@ use cpio::newc;
 use mkmodest::board::Board;
 use mkmodest::image::{self, Options};
 use mkmodest::kernel::Tree;
-use mkmodest::modprobe::Database;
+use mkmodest::kernel::modprobe::Database;
 use proptest::prelude::*;
 
 use crate::random::{Files, NAMES, for_trees};

@@ -10,9 +10,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mkmodest::image::plan::{Plan, Source};
 use mkmodest::kernel;
-use mkmodest::modprobe::Database;
-use mkmodest::plan::{Plan, Source};
+use mkmodest::kernel::modprobe::Database;
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use mkmodest::board::Board;
-use mkmodest::kernel::{Kernel, Tree};
+use mkmodest::kernel::{KernelPackage, Tree};
 
 use crate::count;
 use crate::kmod::{Place, assert_same};
@@ -15,7 +15,7 @@ const BOARDS: [&str; 3] = ["qemu-aarch64", "qemu-armv7", "qemu-riscv64"];
 /// The modules of a board's first kernel.
 pub fn tree(board: &str) -> Tree {
     let file = format!("{}/../../boards/{board}.toml", env!("CARGO_MANIFEST_DIR"));
-    Kernel::find(&Board::load(&file).unwrap(), None).unwrap().tree
+    KernelPackage::find(&Board::load(&file).unwrap(), None).unwrap().tree
 }
 
 /// Asks for the names in each tree that `names` tells.

@@ -118,7 +118,9 @@ impl Kernel for Fake {
         Ok(n)
     }
     fn stat(&self, file: &File) -> Result<Stat, Errno> {
-        Ok(Stat { kind: FileKind::Regular, size_bytes: file.content.len() as u64, device: 1 })
+        let is_file = self.files.contains_key(&file.path);
+        let kind = if is_file { FileKind::Regular } else { FileKind::Directory };
+        Ok(Stat { kind, size_bytes: file.content.len() as u64, device: 1 })
     }
     fn finit_module(&self, file: &File, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError> {
         self.record(format!("finit {} {:?} {flags}{}", file.path, params.to_str().unwrap(), by(caller)));

@@ -160,7 +160,8 @@ pub trait Kernel {
     fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError>;
     /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
     fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
-    /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory (unlink(2)).
+    /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory, ELOOP if it
+    /// is a symbolic link (unlink(2)).
     fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno>;
     /// Maps the first `len_bytes` of `file`, private (mmap(2)).
     fn map(&self, file: &Self::File, len_bytes: usize) -> Result<Self::Region, Errno>;

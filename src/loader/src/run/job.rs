@@ -187,6 +187,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if self.unlinks {
             match self.kernel.unlink_from_memory(file) {
                 Ok(()) | Err(Errno::EXDEV) => {}
+                Err(Errno::ELOOP) => {
+                    let why = "it is a symbolic link; neither it nor its target is deleted";
+                    self.log.line(Level::Error, format_args!("@unlink {}: {why}", shown(file)));
+                }
                 Err(errno) => self.log.line(Level::Error, format_args!("@unlink {}: {errno}", shown(file))),
             }
         }

@@ -13,6 +13,7 @@ use linux_raw_sys::{general as nr, net, netlink};
 use crate::errno::Errno;
 use crate::kernel::{CallError, Caller, FileKind, Kernel, Opener, Stat, StreamError};
 use crate::limits::SPAWN_STRINGS;
+use crate::report::Output;
 
 #[cfg_attr(target_arch = "arm", path = "arch/arm.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
@@ -51,6 +52,11 @@ impl Fd {
     /// Standard error, or whatever else is open at `number` and not ours to close.
     pub const fn inherited(number: i32) -> ManuallyDrop<Fd> {
         ManuallyDrop::new(Fd(number))
+    }
+
+    /// Leaves it open for as long as this process lives.
+    pub fn leave_open(self) {
+        let _ = ManuallyDrop::new(self);
     }
 
     /// Whether it is standard input, output or error, 0 to 2.
@@ -158,6 +164,29 @@ pub fn write(fd: &Fd, buf: &[u8]) -> Result<usize, Errno> {
     call_restarting(nr::__NR_write, [fd.0 as usize, buf.as_ptr() as usize, buf.len()])
 }
 
+impl Output for Fd {
+    fn is_ready(&self, timeout_ms: Option<u32>) -> bool {
+        let asked = nr::pollfd { fd: self.0, events: nr::POLLOUT as i16, revents: 0 };
+        // Where the question fails, the write says why.
+        ppoll([asked], timeout_ms).map_or(true, |[is_ready]| is_ready)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        write(self, bytes)
+    }
+}
+
+/// Writes a value to a file of `/proc` or `/sys`, in one write(2) as these demand; EIO if the kernel took only a part.
+///
+/// Strings of `/proc/sys` want a newline at their end (kernel/printk/printk.c, devkmsg_sysctl_set_loglvl); nothing there
+/// minds one.
+pub fn set(path: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let mut line = heapless::Vec::<u8, { crate::limits::SETTING_BYTES }>::new();
+    line.extend_from_slice(value).and_then(|()| line.extend_from_slice(b"\n")).map_err(|_| Errno::E2BIG)?;
+    let len = write(&openat(None, path, O_WRONLY)?, &line)?;
+    if len == line.len() { Ok(()) } else { Err(Errno::EIO) }
+}
+
 /// fstat(2).
 // The fields' types are not the same on all architectures.
 #[allow(clippy::unnecessary_cast)]
@@ -228,10 +257,14 @@ pub fn sleep_ms(ms: u32) {
     }
 }
 
-/// ppoll(2), for this time or for ever: which of them has something to read, or has ended. A signal does not end it: the kernel
-/// leaves in the time what is left of it.
+/// ppoll(2), for this time or for ever: which of them has something to read, or has ended.
 fn poll<const N: usize>(fds: [&Fd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
-    let mut fds = fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 });
+    ppoll(fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 }), timeout_ms)
+}
+
+/// ppoll(2), for this time or for ever: which of them has what it is asked for, or has ended. A signal does not end it: the
+/// kernel leaves in the time what is left of it.
+fn ppoll<const N: usize>(mut fds: [nr::pollfd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
     let (sec, nsec) = timeout_ms.map_or((0, 0), |ms| (ms / 1000, ms % 1000 * 1_000_000));
     let mut time = nr::__kernel_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
     let mut old_time = nr::__kernel_old_timespec { tv_sec: sec as _, tv_nsec: nsec as _ };
@@ -558,7 +591,8 @@ impl Kernel for Linux {
     }
 
     fn unlink_from_memory(&self, path: &CStr) -> Result<(), Errno> {
-        let in_memory = filesystem_magic(&openat(None, path, O_RDONLY | O_NONBLOCK)?).map(is_memory)?;
+        // Without O_NOFOLLOW a link would be deleted for the sake of the file that it leads to, which stays.
+        let in_memory = filesystem_magic(&openat(None, path, READING | O_NOFOLLOW)?).map(is_memory)?;
         if in_memory { unlinkat(None, path, 0) } else { Err(Errno::EXDEV) }
     }
 
@@ -629,5 +663,72 @@ impl Kernel for Linux {
 
     fn now_us(&self) -> u64 {
         monotonic_us()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::path::Path;
+
+    fn c_path(path: &Path) -> CString {
+        CString::new(path.to_str().unwrap()).unwrap()
+    }
+
+    /// A folder of this test's own in `parent`, removed when dropped.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(parent: &Path, name: &str) -> Folder {
+            let folder = parent.join(format!("modest-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Folder(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_setting_is_written_whole_and_with_its_newline() {
+        let folder = Folder::new(&std::env::temp_dir(), "set");
+        let file = folder.0.join("printk_devkmsg");
+        assert_eq!(set(&c_path(&file), b"on"), Err(Errno::ENOENT));
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(set(&c_path(&file), b"on"), Ok(()));
+        assert_eq!(std::fs::read(&file).unwrap(), b"on\n");
+        assert_eq!(set(&c_path(&file), &[b'x'; 200]), Err(Errno::E2BIG));
+        assert_eq!(set(c"/dev/full", b"on"), Err(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn a_link_is_not_deleted_for_the_file_that_it_leads_to() {
+        let (memory, disk) =
+            (Folder::new(Path::new("/dev/shm"), "unlink"), Folder::new(&std::env::temp_dir(), "unlink"));
+        let (file, link) = (memory.0.join("a.ko"), disk.0.join("a.ko"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(Linux.unlink_from_memory(&c_path(&link)), Err(Errno::ELOOP));
+        assert!(link.is_symlink() && file.exists());
+        assert_eq!(Linux.unlink_from_memory(&c_path(&file)), Ok(()));
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_full_pipe_is_not_ready() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        let out = Fd::inherited(number);
+        assert!(out.is_ready(Some(0)));
+        while out.is_ready(Some(0)) {
+            write(&out, &[0; 4096]).unwrap();
+        }
+        assert!(!out.is_ready(Some(10)));
+        drop(reader);
+        assert!(out.is_ready(None), "that nobody reads it, the write says");
     }
 }

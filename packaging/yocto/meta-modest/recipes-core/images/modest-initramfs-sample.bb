@@ -1,8 +1,8 @@
 # nooelint: oelint.var.suggestedvar.BUGTRACKER,oelint.var.suggestedvar.CVE_PRODUCT
-# An image has no faults that its recipes have not.
-SUMMARY = "Initramfs with modest as its init, for the machines that QEMU shows"
-DESCRIPTION = "Loads what a root of ext4 on a virtio disk needs, as far as it is not built into the kernel, and moves to the root \
-               that the kernel command line names. A recipe to begin one's own with."
+# An image has no bugs beyond those of its recipes.
+SUMMARY = "Initramfs with modest as its init, for QEMU's machines"
+DESCRIPTION = "Loads what an ext4 root on a virtio disk needs and the kernel does not have built in, and starts the init of the root \
+               that the kernel command line names. Copy this recipe to begin your own."
 SECTION = "base"
 LICENSE = "MIT"
 

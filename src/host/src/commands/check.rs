@@ -1,0 +1,84 @@
+//! `mkmodest check`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use modest_loader::name::strip_ko;
+
+use super::args::Choice;
+use super::make::chosen;
+use crate::board::Board;
+use crate::check::Report;
+use crate::image::{self, Initramfs};
+use crate::kernel::KernelSymbols;
+
+/// Tells what modules are, and what the kernel would refuse about them (docs/checks.md)
+///
+/// Of module files: each by itself. Of an initramfs: the modules that its manifest loads, in its order, and those for
+/// later. Of a board: the modules of the image that `mkmodest image` would make. Exit codes: 0 nothing keeps a module from
+/// being loaded, 1 something does, 2 something was missing or wrong.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Files of modules, an initramfs, or a board
+    #[arg(required = true, value_name = "FILE|IMAGE|BOARD")]
+    what: Vec<String>,
+    /// Which of the board's kernels [default: its first]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Of module files, prints where the kernel puts sections and symbols
+    #[arg(long)]
+    map: bool,
+    /// Prints all as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; returns the exit code.
+pub fn run(args: Args) -> Result<u8> {
+    let Args { what, kernel, choice, map, json } = args;
+    let mut reports = Vec::new();
+    for what in &what {
+        reports.push(checked(what, kernel.as_deref(), &choice, map)?);
+    }
+    let (modules, problems) = reports.into_iter().map(|report| (report.modules, report.problems)).unzip();
+    let (modules, problems): (Vec<Vec<_>>, Vec<Vec<_>>) = (modules, problems);
+    let report = Report { modules: modules.concat(), problems: problems.concat() };
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => tell(&what, &report),
+    }
+    Ok(report.has_problem().into())
+}
+
+/// Checks a module's file, an initramfs or a board, whichever `what` is.
+fn checked(what: &str, kernel_name: Option<&str>, choice: &Choice, map: bool) -> Result<Report> {
+    let path = Path::new(what);
+    if what.ends_with(".toml") || !path.exists() && !what.contains('/') && strip_ko(what).is_none() {
+        let board = Board::load(what)?;
+        let (tree, options) = chosen(&board, kernel_name, choice, PathBuf::new())?;
+        return image::check(&board, board.kernel_spec(kernel_name)?, &tree, &options);
+    }
+    let bytes = std::fs::read(path).with_context(|| what.to_string())?;
+    if strip_ko(what).is_some() || !Initramfs::is_one(&bytes) {
+        return Ok(Report::of_file(what, &bytes, map));
+    }
+    let symbols = choice.symbols.as_deref().map(KernelSymbols::read).transpose()?;
+    Initramfs::read(&bytes).and_then(|image| image.check(symbols.as_ref())).with_context(|| what.to_string())
+}
+
+/// Prints a report for people: of modules that were named all, of a set what is wrong with it.
+fn tell(what: &[String], report: &Report) {
+    for module in &report.modules {
+        if what.contains(&module.file) {
+            print!("{module}");
+        }
+    }
+    for problem in &report.problems {
+        println!("{}: {problem}", if problem.is_problem() { "problem" } else { "warning" });
+    }
+    let problems = report.problems.iter().filter(|problem| problem.is_problem()).count();
+    let warnings = report.problems.len() - problems;
+    println!("{} modules, {problems} problems, {warnings} warnings", report.modules.len());
+}

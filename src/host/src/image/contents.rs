@@ -1,0 +1,117 @@
+//! The modules of an image and its manifest, and what is wrong with them.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use modest_loader::manifest::Line;
+
+use super::firmware::firmware_files;
+use super::include::Included;
+use super::options::Options;
+use super::plan::{Plan, Source};
+use crate::board::{Board, KernelSpec};
+use crate::check::{self, Around, Member, Problem};
+use crate::kernel::modprobe::Database;
+use crate::kernel::{Tree, TreeSymbols};
+use crate::module::file::ModuleFile;
+
+/// The modules of an image.
+pub struct Contents {
+    plan: Plan,
+    /// First those that the manifest loads.
+    pub files: Vec<ModuleFile>,
+    /// The number of those.
+    pub loaded: usize,
+    /// The manifest for the target.
+    pub text: Vec<u8>,
+    /// The resolved manifest.
+    pub manifest: String,
+    /// Whether the target looks anything up.
+    pub has_tables: bool,
+    /// What a person might want to know.
+    pub notes: Vec<String>,
+}
+
+impl Contents {
+    /// Resolves what the board or the manifest of `options` says, and reads the modules of `tree`.
+    pub fn of(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options) -> Result<Contents> {
+        let source = match &options.manifest {
+            Some((name, text)) => Source::manifest(board, name, text),
+            None => Source::board(board, kernel),
+        };
+        let mut notes = Vec::new();
+        let database = Database::read(tree, &options.config_folders(), "", &mut |line| notes.push(line))?;
+        let plan = Plan::resolve(&source, tree, &database)?;
+        let read = |file: &str| ModuleFile::read(&tree.dir, file, options.change);
+        let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
+        let loaded = files.len();
+        let comment = format!("{}, Linux {}", board.name, tree.release);
+        let manifest = plan.manifest(&comment, tree, &files, options.pin)?;
+        notes.extend(plan.notes().map(String::from));
+        let text = options.verbatim_manifest.clone().unwrap_or(manifest.clone().into_bytes());
+        let wanted = wanted(board, kernel, options);
+        let has_tables =
+            !wanted.is_empty() || has_line(&text, |line| matches!(line, Line::Coldplug(_) | Line::Wait(_)));
+        if has_tables {
+            let mut included = Included::new(tree, &database, plan.steps().map(|step| step.file.clone()).collect());
+            for (place, what) in &wanted {
+                included.add(what).with_context(|| place.clone())?;
+            }
+            included.read(&mut files, read)?;
+            notes.append(&mut included.notes);
+        }
+        if wanted.is_empty() && has_line(&text, |line| matches!(line, Line::Coldplug(_))) {
+            notes.push("@coldplug finds no more than the manifest loads: nothing is included".into());
+        }
+        Ok(Contents { plan, files, loaded, text, manifest, has_tables, notes })
+    }
+
+    /// What keeps modules from being loaded, or may.
+    pub fn problems(&self, board: &Board, tree: &Tree, options: &Options) -> Result<Vec<Problem>> {
+        let steps: Vec<_> = self.plan.steps().map(|step| [step.options.as_str(), &step.params].join(" ")).collect();
+        let params = steps.iter().map(String::as_str).chain(std::iter::repeat(""));
+        let members = self.files.iter().zip(params);
+        let members: Vec<_> =
+            members.map(|(file, params)| Member { file: &file.file, info: &file.info, params }).collect();
+        let (loaded, later) = members.split_at(self.loaded);
+        let tree_symbols = TreeSymbols::of(tree);
+        let around = Around {
+            machine: Some(board.arch.machine()),
+            release: Some(&tree.release),
+            kernel: options.symbols.as_deref(),
+            tree: Some(&tree_symbols),
+        };
+        let mut problems = check::set(loaded, later, around);
+        if let Some(dir) = &options.firmware {
+            for (i, member) in members.iter().enumerate() {
+                problems.extend(missing_firmware(member, dir, i < self.loaded, options.require_firmware)?);
+            }
+        }
+        Ok(problems)
+    }
+}
+
+/// The problem that a module has for want of firmware in `dir`, if it has one: see [`check::firmware`].
+fn missing_firmware(member: &Member, dir: &Path, is_loaded: bool, is_strict: bool) -> Result<Option<Problem>> {
+    let mut there = HashSet::new();
+    for wanted in &member.info.firmware {
+        if !firmware_files(dir, wanted)?.is_empty() {
+            there.insert(wanted.as_str());
+        }
+    }
+    let (is_there, place) = (|wanted: &str| there.contains(wanted), dir.display().to_string());
+    Ok(check::firmware(member.file, &member.info.firmware, &is_there, &place, is_loaded, is_strict))
+}
+
+/// What to include, each with the place that it comes from.
+fn wanted<'a>(board: &'a Board, kernel: &'a KernelSpec, options: &'a Options) -> Vec<(String, &'a str)> {
+    let place = format!("{}: include", board.file.display());
+    let of_board = board.include(kernel).iter().map(|what| (place.clone(), what.as_str()));
+    of_board.chain(options.include.iter().map(|what| ("--include".into(), what.as_str()))).collect()
+}
+
+/// Whether a manifest has such a line; bad ones are for the target to tell.
+fn has_line(manifest: &[u8], is_it: impl Fn(&Line) -> bool) -> bool {
+    manifest.split(|b| *b == b'\n').any(|line| Line::parse(line).is_ok_and(|line| is_it(&line)))
+}

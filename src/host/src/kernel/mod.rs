@@ -1,0 +1,20 @@
+//! A kernel on the build host: its files, its modules as a tree, what depmod and modprobe make of them, and its symbols.
+
+mod aliases;
+mod builtin;
+pub mod depmod;
+mod exporters;
+pub mod files;
+#[cfg(test)]
+pub(crate) mod made;
+pub mod modprobe;
+mod order;
+mod package;
+mod symbols;
+mod tree;
+
+pub use builtin::{builtin_alias_bin, builtin_bin, builtin_files};
+pub use exporters::TreeSymbols;
+pub use package::{KernelPackage, cache};
+pub use symbols::KernelSymbols;
+pub use tree::Tree;

@@ -1,0 +1,189 @@
+//! A kernel's modules on the build host, and what they are looked up in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use modest_loader::resolve::index::Index;
+use tempfile::TempDir;
+
+use super::builtin::builtin_files;
+use super::depmod::Indexes;
+use super::files::module_files;
+use crate::codec::decode;
+use crate::module::modinfo::release;
+
+/// Modules of one kernel, and their indexes.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The folder with the modules.
+    pub dir: PathBuf,
+    /// The kernel's release.
+    pub release: String,
+    /// Indexes, where depmod left none in `dir`.
+    made: Option<Arc<TempDir>>,
+}
+
+impl Tree {
+    /// The tree of that folder, which has indexes itself.
+    pub fn new(dir: impl Into<PathBuf>, release: impl Into<String>) -> Tree {
+        Tree { dir: dir.into(), release: release.into(), made: None }
+    }
+
+    /// Finds the tree: `dir` itself, or the only one in its `lib/modules`. Where depmod left no indexes, they are made.
+    pub fn find(dir: &Path) -> Result<Tree> {
+        let dir = fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
+        if has_indexes(&dir) {
+            return Ok(Self::with_indexes(dir));
+        }
+        match &versions(&dir)[..] {
+            [] => Self::without_indexes(dir),
+            [version] => {
+                let version = fs::canonicalize(version).with_context(|| version.display().to_string())?;
+                if has_indexes(&version) { Ok(Self::with_indexes(version)) } else { Self::without_indexes(version) }
+            }
+            versions => {
+                let versions: Vec<_> = versions.iter().map(|version| version.display().to_string()).collect();
+                bail!("{}: more than one kernel's modules; expected one of {}", dir.display(), versions.join(", "))
+            }
+        }
+    }
+
+    fn with_indexes(dir: PathBuf) -> Tree {
+        let release = file_name(&dir);
+        Tree::new(dir, release)
+    }
+
+    fn without_indexes(dir: PathBuf) -> Result<Tree> {
+        let files = module_files(&dir)?;
+        let Some(first) = files.first() else {
+            bail!("{}: no modules in it and no lib/modules; expected a kernel's modules", dir.display());
+        };
+        let release = if is_version(&dir) { file_name(&dir) } else { release_of(&dir.join(first))? };
+        let made = tempfile::Builder::new().prefix("mkmodest-").tempdir()?;
+        let indexes = Indexes::of_tree(&dir)?;
+        let weakdep = ("modules.weakdep", indexes.weakdep().into_bytes());
+        for (name, bytes) in indexes.files()?.into_iter().chain(builtin_files(&dir)?).chain([weakdep]) {
+            let path = made.path().join(name);
+            fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        }
+        Ok(Tree { dir, release, made: Some(Arc::new(made)) })
+    }
+
+    /// The folder with the indexes: depmod's, or those made in their place, which last as long as the tree.
+    pub fn index_dir(&self) -> &Path {
+        self.made.as_ref().map_or(&self.dir, |made| made.path())
+    }
+
+    /// The modules in `index`, `modules.dep` or `modules.builtin`: their paths, or if only names are known, these.
+    pub fn indexed(&self, index: &str) -> Vec<String> {
+        let dir = self.index_dir();
+        if let Ok(text) = fs::read_to_string(dir.join(index)) {
+            return text.lines().filter_map(|line| Some(line.split(':').next()?.to_string())).collect();
+        }
+        let mut modules = Vec::new();
+        let bytes = fs::read(dir.join(format!("{index}.bin"))).unwrap_or_default();
+        // One that is damaged is told by whoever looks something up in it.
+        let _ = Index::new(&bytes).map(|index| {
+            index.each(&mut |name, line| {
+                modules.push(line.split(':').find(|path| !path.is_empty()).unwrap_or(name).into())
+            })
+        });
+        modules
+    }
+
+    /// The folder with the modules on the target.
+    pub fn target_dir(&self) -> String {
+        format!("/lib/modules/{}", self.release)
+    }
+}
+
+/// Whether depmod left indexes; a text alone, as that of busybox's depmod, is read as the target reads it.
+fn has_indexes(dir: &Path) -> bool {
+    ["modules.dep", "modules.dep.bin"].iter().any(|index| dir.join(index).exists())
+}
+
+/// The folders of kernels in `lib/modules` of `dir`, or in `dir` if it is such a folder.
+fn versions(dir: &Path) -> Vec<PathBuf> {
+    let all = if dir.ends_with("lib/modules") { dir.to_path_buf() } else { dir.join("lib/modules") };
+    let entries = fs::read_dir(all).into_iter().flatten();
+    let mut versions: Vec<_> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    versions.sort();
+    versions
+}
+
+/// Whether a folder is named as the kernel whose modules it has.
+fn is_version(dir: &Path) -> bool {
+    dir.parent().is_some_and(|parent| parent.ends_with("lib/modules"))
+}
+
+fn file_name(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_str().unwrap_or_default().into()
+}
+
+/// The release that a module was built for.
+fn release_of(module: &Path) -> Result<String> {
+    let read =
+        || release(&decode(&fs::read(module)?)?)?.context("no vermagic in it; expected a folder lib/modules/VERSION");
+    read().with_context(|| module.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::made::module;
+
+    #[test]
+    fn a_tree_is_found_where_it_is_the_only_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let message = |dir: &Path| Tree::find(dir).unwrap_err().to_string();
+        assert!(message(tmp.path()).ends_with("expected a kernel's modules"));
+        let one = tmp.path().join("lib/modules/6.1.0");
+        fs::create_dir_all(&one).unwrap();
+        assert!(message(tmp.path()).contains("lib/modules/6.1.0: no modules in it"));
+        for index in ["modules.dep", "modules.dep.bin"] {
+            fs::write(one.join(index), "").unwrap();
+            for dir in [tmp.path(), &tmp.path().join("lib/modules"), &one] {
+                let tree = Tree::find(dir).unwrap();
+                assert_eq!((tree.release.as_str(), tree.target_dir().as_str()), ("6.1.0", "/lib/modules/6.1.0"));
+                assert_eq!(tree.index_dir(), tree.dir);
+            }
+            fs::remove_file(one.join(index)).unwrap();
+        }
+        fs::create_dir(tmp.path().join("lib/modules/6.2.0")).unwrap();
+        assert!(message(tmp.path()).contains("more than one kernel's modules"));
+    }
+    #[test]
+    fn indexes_are_made_where_there_are_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("modules");
+        fs::create_dir_all(dir.join("k")).unwrap();
+        fs::write(dir.join("k/b.ko"), module(&["vermagic=6.2.0 SMP", "depends=a"])).unwrap();
+        fs::write(dir.join("k/a.ko"), module(&[])).unwrap();
+        let error = format!("{:#}", Tree::find(&dir).unwrap_err());
+        assert!(error.ends_with("k/a.ko: no vermagic in it; expected a folder lib/modules/VERSION"), "{error}");
+        fs::write(dir.join("k/a.ko"), module(&["vermagic=6.3.0 SMP", "weakdep=b"])).unwrap();
+        fs::write(dir.join("modules.builtin"), "k/c-d.ko\n").unwrap();
+        let tree = Tree::find(&dir).unwrap();
+        assert_eq!(tree.release, "6.3.0");
+        assert_eq!(
+            (tree.indexed("modules.dep"), tree.indexed("modules.builtin")),
+            (vec!["k/a.ko".into(), "k/b.ko".into()], vec!["c_d".into()])
+        );
+        let made = tree.index_dir().to_path_buf();
+        let other = tree.clone();
+        drop(tree);
+        let weakdep = fs::read_to_string(other.index_dir().join("modules.weakdep")).unwrap();
+        assert!(weakdep.ends_with("\nweakdep a b\n"), "{weakdep}");
+        drop(other);
+        assert!(!made.exists());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+
+        let version = tmp.path().join("lib/modules/6.4.0");
+        fs::create_dir_all(version.parent().unwrap()).unwrap();
+        fs::rename(&dir, &version).unwrap();
+        assert_eq!(Tree::find(tmp.path()).unwrap().release, "6.4.0");
+    }
+}
