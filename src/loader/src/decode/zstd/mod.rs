@@ -44,7 +44,7 @@ enum State {
 }
 
 impl<'k, 'd, K: Kernel> Zstd<'k, 'd, K> {
-    /// Starts at the start of the file; `memory` has the file's [`window_bytes`] and [`overhead_bytes`].
+    /// Starts at the start of the file; `memory` has the file's `window_bytes` and [`overhead_bytes`].
     pub fn new(kernel: &'k K, file: &'k K::File, memory: &'d mut [u8]) -> Self {
         Zstd {
             input: Input::new(kernel, file),
