@@ -175,12 +175,17 @@ fn confined_to_the_root_nothing_outside_of_it_is_loaded() {
             // Before Linux 5.6 no link is followed.
             let is_link = ["./inner.ko", "k/up.ko"].contains(&entry) && !under.is_empty();
             assert_eq!(code, i32::from(is_link), "{under:?} {entry}: {said}");
-            assert_eq!(said.contains("EXDEV: it is outside of the @root"), is_link, "{entry}: {said}");
+            assert_eq!(
+                said.contains("EXDEV: @confine forbids it: the file is outside of @root"),
+                is_link,
+                "{entry}: {said}"
+            );
         }
         for entry in outside {
             let (code, said) = load(under, "@confine", entry);
-            let line =
-                said.lines().find(|line| line.contains(": EXDEV: it is outside of the @root, or a link leads there"));
+            let line = said.lines().find(|line| {
+                line.contains(": EXDEV: @confine forbids it: the file is outside of @root, or a link leads there")
+            });
             assert!(
                 code == 1 && line.is_some_and(|line| line.contains("out") || line.contains("a")),
                 "{entry}: {said}"
@@ -258,8 +263,8 @@ fn pid_1_meets_all_of_them_and_still_hands_over() {
         "crc16: modules.dep has a path with ..",
         "/etc/modprobe.d/circle.conf: ELOOP",
         "/etc/modprobe.d/text.conf: not UTF-8",
-        "crc16: EXDEV: it is outside of the @root",
-        "out: EXDEV: it is outside of the @root",
+        "crc16: EXDEV: @confine forbids it: the file is outside of @root",
+        "out: EXDEV: @confine forbids it: the file is outside of @root",
         "crc16: loaded by finit",
         "1 loaded, 0 present, 0 skipped, 17 failed",
     ] {

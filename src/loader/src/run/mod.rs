@@ -73,7 +73,9 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             Ok(Err(e)) => run.fails_at(at, format_args!("{}: {}", e.column, e.problem)),
             Err(LineError::TooLong) => run
                 .fails_at(at, format_args!("{LINE_BYTES}: line too long; expected less than LINE_BYTES, {LINE_BYTES}")),
-            Err(LineError::Read(errno)) => run.fails_at(at, format_args!("1: {errno}: the file cannot be read on")),
+            Err(LineError::Read(errno)) => {
+                run.fails_at(at, format_args!("1: {errno}: the file cannot be read any further"))
+            }
         }
     }
     run.end();
