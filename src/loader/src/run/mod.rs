@@ -1,7 +1,7 @@
 //! The loop: each line of the manifest in turn, each entry to its jobs, each failure to the policy.
 //!
-//! [`job`] loads one module file. [`names`] turns names, aliases and devices into jobs; a build that takes only paths has
-//! `paths/` in its place. What all of them share is in [`state`].
+//! `job` loads one module file. `names` turns names, aliases and devices into jobs; a build that takes only paths has
+//! `paths/` in its place. What all of them share is in `state`.
 
 use core::ffi::CStr;
 
