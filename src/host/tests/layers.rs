@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// The layers of a crate from the top down; each part is a file, or a folder with all that is in it.
 type Layers = &'static [&'static [&'static str]];
@@ -87,7 +87,7 @@ fn paths_are_read_wherever_they_are() {
         "mod deep; mod side; use deep::F; pub(crate) use side::{S as T, S}; #[cfg(test)] #[path = \"t.rs\"] mod tests;",
     );
     write("c/deep.rs", "use super::side::S; /// crate::b\nstruct F;");
-    write("c/side.rs", "use b::a::x; struct S(::c::b);");
+    write("c/side.rs", "use b::a::x; pub(in crate::c) struct S(::c::b);");
     write("c/t.rs", "use crate::a;");
     write("d.rs", "use crate::name::of; #[cfg(test)] pub(crate) mod tests { use crate::a; }");
     write("twin.rs", "pub use super::c::deep::F as Of;");
@@ -338,6 +338,8 @@ impl Paths {
                         }
                     }
                 }
+                // `pub(in PATH)` imports nothing.
+                TokenTree::Group(group) if starts_with(group, "in") => {}
                 TokenTree::Group(group) => self.walk(group.stream(), module),
                 _ => {}
             }
@@ -401,6 +403,10 @@ impl Paths {
             }
         }
     }
+}
+
+fn starts_with(group: &Group, word: &str) -> bool {
+    group.stream().into_iter().next().is_some_and(|first| first.to_string() == word)
 }
 
 /// Whether a token ends `pub` or `pub(…)`.
