@@ -351,20 +351,25 @@ fn files_on_aarch64() {
         .of("A part of the path is a file", "/file", "x", "")
         .but(|case| (case.file, case.tells) = ("/file/crc-itu-t.ko".into(), "ENOTDIR: a part of its path"))
         .with_node("/circle.ko", 0o120_777, "circle.ko")
-        .case("A symbolic link leads to itself", "/circle.ko", "ELOOP: its symbolic links lead in a circle")
+        .case("A symbolic link leads to itself", "/circle.ko", "ELOOP: its symbolic links form a loop")
         .case("It is a directory", "/lib", "it is a directory")
         .case("It is a device", "/dev/null", "it is a device")
         .with_node("/fifo.ko", 0o010_644, "")
         .case("It is a FIFO", "/fifo.ko", "FIFO")
         .but(|case| case.by = "timeout 5")
         .of("It is empty", "/empty/crc-itu-t.ko", "", "EINVAL: the file is empty")
-        .of("It is the error page of a web server", "/html/crc-itu-t.ko", html, "not a module: it begins with 3c 21")
+        .of(
+            "It is the error page of a web server",
+            "/html/crc-itu-t.ko",
+            html,
+            "the file is not a module: it begins with 3c 21",
+        )
         .of("It is a program", "/program/crc-itu-t.ko", program, "it is a program or a shared library")
         .of("It is an object file that modpost did not see", "/object/crc-itu-t.ko", object, "no section .gnu.linkonce")
         .of("It is cut in half", "/half/crc-itu-t.ko", &crc[..crc.len() / 2], "the file is truncated")
-        .of("It is stripped by `strip`", "/stripped/crc-itu-t.ko", stripped(&crc), "the module is stripped")
+        .of("It is stripped by `strip`", "/stripped/crc-itu-t.ko", stripped(&crc), "the kernel cannot link it")
         .of("It is for RISC-V", "/riscv/crc-itu-t.ko", riscv, "built for RISC-V (64 bits)")
-        .of("It is for Arm, 32 bits", "/arm/crc-itu-t.ko", armv7, "built for Arm;")
+        .of("It is for Arm, 32 bits", "/arm/crc-itu-t.ko", armv7, "built for Arm, but")
         .of("It is of Debian 12's kernel, 6.1", "/debian12/crc-itu-t.ko", debian12, "built for OTHER-RELEASE")
         .of(
             "It is of the same release, otherwise configured",
@@ -397,7 +402,7 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
     let has_namespace = pcbc.windows(10).any(|bytes| bytes == b"import_ns=");
     let mut machine = machine
         .with("/good/crc-itu-t.ko", crc.clone())
-        .of("It needs a module that is not loaded", "/vfat.ko", vfat, "`fat` does (kernel/fs/fat/fat.ko")
+        .of("It needs a module that is not loaded", "/vfat.ko", vfat, "`fat` exports (kernel/fs/fat/fat.ko")
         .case("The same, where the kernel's log cannot be read", "/vfat.ko", without_log)
         .but(|case| (case.before, case.after) = ("rm /dev/kmsg", "mknod /dev/kmsg c 1 11"))
         .of(
@@ -406,24 +411,28 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
             unknown,
             "neither this kernel nor a loaded module",
         )
-        .of("It needs a symbol that is not exported", "/internal/dummy.ko", internal, "but does not export to modules")
+        .of(
+            "It needs a symbol that is not exported",
+            "/internal/dummy.ko",
+            internal,
+            "which this kernel has but does not export",
+        )
         .of(
             "It is proprietary, and needs what is for GPL alone",
             "/license/dummy.ko",
             proprietary,
-            "a GPL license alone",
+            "only modules with a GPL license",
         )
-        .of(
-            "A symbol has another checksum",
-            "/crc/dummy.ko",
-            crc_of("rtnl_lock"),
-            "the checksum of the symbol `rtnl_lock`",
-        )
+        .of("A symbol has another checksum", "/crc/dummy.ko", crc_of("rtnl_lock"), "checksum of the symbol `rtnl_lock`")
         .of("The kernel's own layout has another checksum", "/layout/dummy.ko", crc_of("module_layout"), "checksum of");
     if has_namespace {
         let no_namespace = with_field(&pcbc, "import_ns", None);
-        machine =
-            machine.of("It does not import a namespace", "/pcbc.ko", no_namespace, "of the namespace CRYPTO_INTERNAL");
+        machine = machine.of(
+            "It does not import a namespace",
+            "/pcbc.ko",
+            no_namespace,
+            "import its namespace CRYPTO_INTERNAL",
+        );
     }
     machine
         .of(
@@ -446,7 +455,7 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
             "`numdummies` (int) does not take the value `many`",
         )
         .but(|case| case.params = "numdummies=many")
-        .case("It has no such parameter, and loads", "/dummy.ko", "it has none of that name, but `numdummies` (int)")
+        .case("It has no such parameter, and loads", "/dummy.ko", "did you mean `numdummies` (int)?")
         .but(|case| (case.params, case.after) = ("numdumies=2", "rmmod dummy"))
         .case("It is loaded already", "/good/crc-itu-t.ko", "crc_itu_t: already loaded")
         .but(|case| (case.before, case.after) = (WITH_CRC, WITHOUT_CRC))
@@ -456,7 +465,7 @@ fn with_symbols(machine: Machine, without_log: &'static str) -> Machine {
 fn refusals_on_aarch64() {
     let title = "What the kernel or the module itself refuses: Linux 6.12, AArch64";
     let machine = Machine::new("refusals", title, AARCH64, "debian13", PEERS).append("module_blacklist=nls_utf8");
-    let machine = with_symbols(with_indexes(machine), "`fat` does (kernel/fs/fat/fat.ko");
+    let machine = with_symbols(with_indexes(machine), "`fat` exports (kernel/fs/fat/fat.ko");
     let [sha3, ipmi, ipmi_needs] = ["sha3-ce", "ipmi_si", "ipmi_msghandler"].map(|name| machine.module(name));
     let [null_blk, configfs, nls, crc] =
         ["null_blk", "configfs", "nls_utf8", "crc-itu-t"].map(|name| machine.module(name));
@@ -465,33 +474,29 @@ fn refusals_on_aarch64() {
     bit[section(&crc, ".comment").start] ^= 1;
     let crc_gz = gzip(&crc).unwrap();
     machine
-        .of("Its init finds no device", "/sha3-ce.ko", sha3, "ENODEV: its init found no device that it is for")
+        .of("Its init finds no device", "/sha3-ce.ko", sha3, "ENODEV: its init found no device for it")
         .of("The same, and the module says why", "/ipmi_si.ko", ipmi, "Unable to find any System Interface(s)")
         .but(|case| (case.before, case.after) = ("insmod /good/ipmi_msghandler.ko", "rmmod ipmi_msghandler"))
         .with("/good/ipmi_msghandler.ko", ipmi_needs)
-        .of("Its init refuses what it was told", "/null_blk.ko", null_blk, "it says: \"legacy IO path is no longer")
+        .of("Its init refuses what it was told", "/null_blk.ko", null_blk, "log says: \"legacy IO path is no longer")
         .but(|case| case.params = "queue_mode=1")
         .but(|case| (case.before, case.after) = ("insmod /good/configfs.ko", "rmmod configfs"))
         .with("/good/configfs.ko", configfs)
-        .of("A bit of a signed module is flipped", "/bit/crc-itu-t.ko", bit, "it was changed after it was signed")
+        .of("A bit of a signed module is flipped", "/bit/crc-itu-t.ko", bit, "the file was changed after it was signed")
         .of("`module_blacklist=` names it", "/nls_utf8.ko", nls, "by module_blacklist= on the kernel command line")
         .case("By its name: what it needs is not in the image", "vfat", "ENOENT: no such file, /lib/modules/")
         .but(|case| case.by_name = true)
         .case("By its name: there is none", "ext5", "no module and no alias of that name")
         .but(|case| case.by_name = true)
         .with_node("/private/crc-itu-t.ko", 0o100_600, "x")
-        .case(
-            "By a user that may not read the file",
-            "/private/crc-itu-t.ko",
-            "EACCES: permission to read it is denied",
-        )
+        .case("By a user that may not read the file", "/private/crc-itu-t.ko", "EACCES: this process may not read it")
         .but(|case| case.by = "/as-nobody")
         .case("By a user that may not load modules", "/good/crc-itu-t.ko", "EPERM: this process lacks CAP_SYS_MODULE")
         .but(|case| case.by = "/as-nobody")
         .with("/crc-itu-t.ko.gz", crc_gz)
         .case("It would take more memory than `@budget`", "/crc-itu-t.ko.gz", "budget")
         .but(|case| (case.manifest, case.alone) = (Some("@budget 64K\n/crc-itu-t.ko.gz\n".into()), true))
-        .case("`@path=` is none for it", "/crc-itu-t.ko.gz @path=finit", "@path=finit cannot load a file that is gzip")
+        .case("`@path=` is none for it", "/crc-itu-t.ko.gz @path=finit", "@path=finit cannot load a gzip file")
         .but(|case| case.alone = true)
         .case("A line of the manifest is wrong", "/good/crc-itu-t.ko @optionl", "unknown attribute @optionl; expected")
         .but(|case| case.alone = true)
@@ -521,8 +526,8 @@ fn signatures_on_aarch64() {
     // The most significant byte of the signature's length, before the marker behind it.
     let malformed = flipped(&crc, crc.len() - 28 - 4);
     machine
-        .of("It is not signed", "/unsigned/crc-itu-t.ko", unsigned(&crc), "EKEYREJECTED: not signed")
-        .of("A bit of it is flipped", "/bit/crc-itu-t.ko", bit, "it was changed after it was signed")
+        .of("It is not signed", "/unsigned/crc-itu-t.ko", unsigned(&crc), "EKEYREJECTED: it is not signed")
+        .of("A bit of it is flipped", "/bit/crc-itu-t.ko", bit, "the file was changed after it was signed")
         .of("Its signature is malformed", "/malformed/crc-itu-t.ko", malformed, "EBADMSG")
         .of("It is signed by another", "/other/crc-itu-t.ko", other, "with a key that this kernel does not have")
         .check();
@@ -545,7 +550,7 @@ fn refusals_on_an_older_kernel() {
     let crc = machine.other(AARCH64, "debian13", "crc-itu-t");
     let vfat = machine.other(AARCH64, "debian13", "vfat");
     // Its /proc/kallsyms has no data, so what is not there may be in the kernel all the same.
-    with_symbols(with_indexes(machine), "ENOENT: a symbol it needs is not there")
+    with_symbols(with_indexes(machine), "ENOENT: a symbol that it needs is missing")
         .of("It is of Debian 13's kernel, 6.12", "/debian13/crc-itu-t.ko", crc, "built for OTHER-RELEASE")
         .of("The same, and it needs what is not loaded", "/debian13/vfat.ko", vfat, "built for OTHER-RELEASE")
         .check();
@@ -561,11 +566,11 @@ fn inits_on_riscv64() {
         machine = machine.with(&format!("/{name}.ko"), module);
     }
     for (what, params, tells) in [
-        ("Its init says ENOENT", "errno=2", "ENOENT: its init says that something is missing"),
+        ("Its init says ENOENT", "errno=2", "ENOENT: its init reports that something is missing"),
         ("EIO", "errno=5", "EIO: "),
         ("ENOEXEC", "errno=8", "ENOEXEC: "),
         ("EBUSY", "errno=16", "EBUSY: "),
-        ("EEXIST", "errno=17", "EEXIST: its init says that something exists already"),
+        ("EEXIST", "errno=17", "EEXIST: its init reports that something already exists"),
         ("ENODEV", "errno=19", "ENODEV: its init found no device"),
         ("EINVAL", "errno=22", "EINVAL: "),
         ("EPERM", "errno=1", "EPERM: "),

@@ -121,7 +121,7 @@ fn names_are_loaded_as_modprobe_would_and_the_command_line_has_the_last_word() {
     at("veth: command done: install echo RAN");
     at("vxlan: skipped, by install /bin/false in modprobe.d");
     at("tun: skipped, blacklisted");
-    at("nothing: no module and no alias of that name in the tree's indexes, /etc/modest.manifest:7 (optional)");
-    at("none: no module and no alias of that name in the tree's indexes, the kernel command line (optional)");
+    at("nothing: the tree's indexes have no module and no alias of that name, /etc/modest.manifest:7 (optional)");
+    at("none: the tree's indexes have no module and no alias of that name, the kernel command line (optional)");
     assert!(order.iter().any(|line| line.contains(" 3 skipped, 0 failed")), "{console}");
 }

@@ -61,13 +61,13 @@ fn every_bad_file_is_named_and_the_boot_goes_on() {
     };
     says("/etc/modest.manifest:3:19: ", "unknown attribute @optionl; expected @optional, @if=, @timeout=");
     says("missing: ENOENT: no such file, /m/missing.ko (optional)", "");
-    says("riscv: ENOEXEC: ", "built for RISC-V (64 bits); this machine is AArch64, /m/riscv.ko");
+    says("riscv: ENOEXEC: ", "it was built for RISC-V (64 bits), but this machine is AArch64, /m/riscv.ko");
     says("truncated: ENOEXEC: ", "the file is truncated: it has");
     says("empty: EINVAL: ", "the file is empty, /m/empty.ko");
     says("m: ", "it is a directory, not a module, /m");
-    says("text: ENOEXEC: ", "not a module: it begins with 6e 6f 20 6d");
-    says("stripped: ENOEXEC: ", "the module is stripped: it has no symbol table");
-    says("other: ENOEXEC: built for 6.1.0-", ", this kernel is 6.12.");
+    says("text: ENOEXEC: ", "the file is not a module: it begins with 6e 6f 20 6d");
+    says("stripped: ENOEXEC: ", "the kernel cannot link it: it has no symbol table");
+    says("other: ENOEXEC: it was built for 6.1.0-", ", but this kernel is 6.12.");
     says("truncated: the compressed file ends too early, /m/truncated.ko.gz", "");
     says("flipped: ", "its checksum does not match, /m/flipped.ko.gz");
     says("virtio_mmio: loaded by finit", " us");
@@ -90,7 +90,7 @@ fn the_init_of_a_module_that_fails_runs_once() {
         .unwrap();
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
     for file in ["/m/sha3-ce.ko", "/n/sha3-ce.ko.gz", "/o/sha3-ce.ko"] {
-        let says = format!("modest: sha3_ce: ENODEV: its init found no device that it is for, {file}\n");
+        let says = format!("modest: sha3_ce: ENODEV: its init found no device for it, {file}\n");
         assert!(console.contains(&says), "{says}{console}");
     }
     let runs = console.lines().filter(|line| line.contains("calling ") && line.contains("[sha3_ce]")).count();

@@ -1,7 +1,7 @@
 //! Files that are none, text that is none, and paths that lead where they should not: each is refused in time, with its cause.
 
 use std::fmt::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -175,12 +175,17 @@ fn confined_to_the_root_nothing_outside_of_it_is_loaded() {
             // Before Linux 5.6 no link is followed.
             let is_link = ["./inner.ko", "k/up.ko"].contains(&entry) && !under.is_empty();
             assert_eq!(code, i32::from(is_link), "{under:?} {entry}: {said}");
-            assert_eq!(said.contains("EXDEV: it is outside of the @root"), is_link, "{entry}: {said}");
+            assert_eq!(
+                said.contains("EXDEV: @confine forbids it: the file is outside of @root"),
+                is_link,
+                "{entry}: {said}"
+            );
         }
         for entry in outside {
             let (code, said) = load(under, "@confine", entry);
-            let line =
-                said.lines().find(|line| line.contains(": EXDEV: it is outside of the @root, or a link leads there"));
+            let line = said.lines().find(|line| {
+                line.contains(": EXDEV: @confine forbids it: the file is outside of @root, or a link leads there")
+            });
             assert!(
                 code == 1 && line.is_some_and(|line| line.contains("out") || line.contains("a")),
                 "{entry}: {said}"
@@ -258,8 +263,8 @@ fn pid_1_meets_all_of_them_and_still_hands_over() {
         "crc16: modules.dep has a path with ..",
         "/etc/modprobe.d/circle.conf: ELOOP",
         "/etc/modprobe.d/text.conf: not UTF-8",
-        "crc16: EXDEV: it is outside of the @root",
-        "out: EXDEV: it is outside of the @root",
+        "crc16: EXDEV: @confine forbids it: the file is outside of @root",
+        "out: EXDEV: @confine forbids it: the file is outside of @root",
         "crc16: loaded by finit",
         "1 loaded, 0 present, 0 skipped, 17 failed",
     ] {
@@ -268,5 +273,32 @@ fn pid_1_meets_all_of_them_and_still_hands_over() {
     for odd in ["fifo", "folder", "dangling", "circle", "zero"] {
         let lines = console.lines().filter(|line| line.starts_with(&format!("modest: {odd}: ")));
         assert_eq!(lines.filter(|line| line.ends_with(&format!(", /odd/{odd}"))).count(), 2, "{odd}: {console}");
+    }
+}
+
+#[test]
+fn an_output_that_takes_nothing_does_not_keep_it() {
+    const O_NONBLOCK: i32 = 0o4000;
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, manifest) = (dir.path().join("pipe"), dir.path().join("manifest"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // More than the 64 KiB that a pipe holds.
+    std::fs::write(&manifest, "/none/of/this/name.ko\n".repeat(2000)).unwrap();
+    for flags in [0, O_NONBLOCK] {
+        let full = std::fs::File::options().read(true).write(true).custom_flags(flags).open(&pipe).unwrap();
+        let mut command = Command::new(modest(HOST));
+        let mut child = command.arg("load").arg("-m").arg(&manifest).stderr(full.try_clone().unwrap()).spawn().unwrap();
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > LIMIT {
+                child.kill().unwrap();
+                panic!("it does not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(1));
     }
 }

@@ -98,6 +98,12 @@ fn without_a_next_init_it_says_so_and_stays() {
     halts(&nothing.append("root="), &["@switch-root: root= is not known"]);
     let unreadable = Scenario::with_manifest(BOARD, None, "").unwrap().append("modest.manifest=/none");
     halts(&unreadable, &["/none: ENOENT: no such file"]);
+    let too_long = Scenario::with_manifest(BOARD, None, "").unwrap();
+    let too_long = too_long.append(&format!("modest.manifest=/{}", "x".repeat(511)));
+    halts(
+        &too_long,
+        &["modest.manifest= on the kernel command line has 512 bytes; expected less than PATH_BYTES, 512"],
+    );
     let stop = Scenario::with_manifest(BOARD, None, "@on-error stop\n/none.ko\n@exec /init\n").unwrap();
     halts(&stop, &["none: ENOENT: no such file, /none.ko"]);
     let no_root = Scenario::with_manifest(BOARD, None, "@switch-root\n").unwrap().append("root=/dev/vdz rootwait=2");
@@ -148,6 +154,8 @@ fn as_a_hook_of_another_init() {
         /modest insmod /m/none.ko; echo NONE=$?\n\
         /modest load -m /bad; echo BAD=$?\n\
         /modest load -m /stop; echo STOP=$?\n\
+        $B unshare -p -f /modest load -m /my; echo CONTAINER=$?\n\
+        $B grep -q ' /dev ' /proc/mounts || echo NOTHING-MOUNTED\n\
         /modest frobnicate 2>/dev/null; echo USAGE=$?\n\
         echo HOOK-END\n$B sleep 1000\n";
     let scenario = Scenario::with_manifest(BOARD, None, "").unwrap();
@@ -169,7 +177,18 @@ fn as_a_hook_of_another_init() {
     line(&console, "crc16: loaded by finit").unwrap();
     line(&console, "dummy: already loaded").unwrap();
     line(&console, "none: ENOENT: no such file, /m/none.ko").unwrap();
-    for code in ["DRY=0", "LOADED=0", "INSMOD=0", "AGAIN=0", "NONE=1", "BAD=1", "STOP=3", "USAGE=2"] {
+    for code in [
+        "CONTAINER=0",
+        "NOTHING-MOUNTED",
+        "DRY=0",
+        "LOADED=0",
+        "INSMOD=0",
+        "AGAIN=0",
+        "NONE=1",
+        "BAD=1",
+        "STOP=3",
+        "USAGE=2",
+    ] {
         assert!(console.lines().any(|line| line == code), "{code}:\n{console}");
     }
     assert!(console.lines().any(|line| line.split_ascii_whitespace().any(|word| word == "dummy1")), "{console}");
@@ -210,10 +229,62 @@ fn the_root_is_mounted_as_the_command_line_says() {
 
 #[test]
 fn a_root_that_cannot_be_entered_is_explained() {
-    halts(&with_root("init=/sbin/none"), &["no next init: /sbin/none of the root: it is not there"]);
+    halts(&with_root("init=/sbin/none"), &["next init /sbin/none of the root: it is not there"]);
     halts(&with_root("rootfstype=xfs"), &["mounting /dev/vda: ENODEV: this kernel has no file system xfs"]);
     halts(
         &with_root("rootflags=nonsense"),
         &["mounting /dev/vda as ext4: EINVAL: no such file system on it, or rootflags="],
     );
+}
+
+#[test]
+fn before_anything_is_deleted_the_roots_init_is_looked_at() {
+    // A folder cannot run, and the initramfs still has the program of the policy.
+    let mut scenario = with_root("init=/sbin").script("/next", "echo NEXT-INIT pid=$$\npoweroff -f\n").unwrap();
+    let manifest = "virtio_mmio\nvirtio_blk\next4\n@on-error exec /next\n@switch-root\n";
+    scenario.options.manifest = Some(("manifest".into(), manifest.into()));
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    line(&console, "next init /sbin of the root: it is a directory").unwrap();
+    line(&console, "going on with /next, by @on-error exec").unwrap();
+}
+
+#[test]
+fn without_init_on_the_command_line_the_kernels_own_are_tried() {
+    let first = "B=/bin/busybox; $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev\n\
+        /init load; $B mkdir /mnt; $B mount -t ext4 /dev/vda /mnt\n\
+        $B mv /mnt/sbin/init /mnt/bin/init; $B mkdir /mnt/sbin/init; $B umount /mnt; exec /init\n";
+    let scenario = with_root("rdinit=/first").script("/first", first).unwrap();
+    let console = scenario.boot().unwrap().wait_for(MARKER).unwrap();
+    line(&console, "next init /sbin/init of the root: it is a directory").unwrap();
+    assert!(!console.contains("next init /etc/init"), "what is not there is no news:\n{console}");
+}
+
+/// Lines for modules that are not there, each of which fails.
+fn failing_lines(count: usize) -> String {
+    (0..count).map(|i| format!("/none{i}.ko\n")).collect()
+}
+
+#[test]
+fn the_kernels_log_keeps_all_lines_and_has_its_limit_again() {
+    let next = "B=/bin/busybox; echo LOGGED=$($B dmesg | $B grep -c 'modest: none')\n\
+        echo LIMIT=$($B cat /proc/sys/kernel/printk_devkmsg)\necho NEXT-INIT pid=$$\npoweroff -f\n";
+    let manifest = failing_lines(40) + "@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, &manifest).unwrap().script("/next", next).unwrap();
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    for word in ["LOGGED=40", "LIMIT=ratelimit"] {
+        assert!(console.lines().any(|line| line == word), "{word}: {console}");
+    }
+}
+
+#[test]
+fn a_console_that_takes_nothing_does_not_stop_the_boot() {
+    // Nobody reads the pipe, which holds 64 KiB.
+    let first = "B=/bin/busybox; $B mount -t devtmpfs d /dev; $B mkfifo /pipe; exec 3<>/pipe\nexec /init >/pipe 2>&1\n";
+    let next = "B=/bin/busybox; $B dmesg | $B grep 'takes no lines' >/dev/console\n\
+        echo NEXT-INIT pid=$$ >/dev/console\n$B poweroff -f\n";
+    let manifest = failing_lines(1500) + "@exec /next\n";
+    let scenario = Scenario::with_manifest(BOARD, None, &manifest).unwrap();
+    let scenario = scenario.script("/first", first).unwrap().script("/next", next).unwrap().append("rdinit=/first");
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    assert!(console.contains("modest: the console takes no lines; this log has them"), "{console}");
 }

@@ -142,7 +142,7 @@ fn a_lack_of_memory_is_told_and_pid_1_outlives_it() {
 #[test]
 fn without_userfaultfd_streaming_is_refused_and_others_serve() {
     let console = load_big("bare", Loader::Modest("@path=stream"));
-    line(&console, "modest_big: @path=stream cannot load a file that is gzip on this kernel").unwrap();
+    line(&console, "modest_big: @path=stream cannot load a gzip file on this kernel").unwrap();
     for (attributes, path) in [("", "finit-compressed"), ("@path=buffer", "buffer")] {
         let console = load_big("bare", Loader::Modest(attributes));
         line(&console, &format!("modest_big: loaded by {path}")).unwrap();

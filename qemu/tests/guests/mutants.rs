@@ -174,29 +174,30 @@ fn cause_in(said: &str, mutant: &Mutant, machine: Machine) -> Option<String> {
     if let Some(fault) = fault {
         // What this machine is, is another here, and with that where a machine's class is worth a word.
         let fault = fault.to_string();
-        let expected = fault.split("; this machine is ").next()?.trim_end_matches(" (32 bits)");
+        let expected = fault.split(", but this machine is ").next()?.trim_end_matches(" (32 bits)");
         return cause.starts_with(expected).then(|| shown(expected));
     }
     let known: &[&str] = match mutant.damage {
         Damage::Container => &[
             "the compressed file ",
-            "the image is not as long as its file says",
+            "the image is not as long as its file",
             "the image is larger than the machine's free memory",
             "this build cannot decode the file: ",
-            "not a module: it begins with ",
+            "the file is not a module: it begins with ",
             "the file is empty",
-            "a module of its name, ",
-            "its init says that something exists already, or a module of the name that is in it is loaded",
-            "needs ",
+            "a module with its name, ",
+            "its init reports that something already exists, or a module with the name in this file is already loaded",
+            "it needs ",
         ],
         _ => &[
-            "its signature is not that of what it holds: ",
-            "not signed, and this kernel takes signed modules alone",
+            "its signature does not match its content: ",
+            "it is not signed, and this kernel takes only signed modules",
             "its signature is malformed",
-            "its signature is damaged, or its init says so (other causes would be in the kernel's log)",
+            "its signature is damaged, or its init returned this (the kernel's log would name any other cause)",
             // The names of the key and of the algorithm are in what is damaged.
-            "signed with a key that this kernel does not have: ",
-            "not signed with a key that this kernel trusts, and it enforces signatures; the kernel's log: \"Loading of module with ",
+            "it is signed with a key that this kernel does not have: ",
+            "this kernel enforces signatures, and the module is not signed with a key that it trusts; the kernel's log \
+             says: \"Loading of module with ",
         ],
     };
     known.iter().find(|known| cause.starts_with(**known)).map(|_| shown(cause))

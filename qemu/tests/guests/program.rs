@@ -149,7 +149,7 @@ fn a_dry_run_opens_and_reads_and_prints() {
         format!(
             "modest: b: would load by finit, plain: {dir}/b.ko\n\
              modest: a: would load by finit, plain: {dir}/a.ko x=1\n\
-             modest: c: no module and no alias of that name in the tree's indexes, {manifest}:3\n\
+             modest: c: the tree's indexes have no module and no alias of that name, {manifest}:3\n\
              modest: would be: 2 loaded, 0 present, 0 skipped, 1 failed\n"
         )
     );

@@ -49,14 +49,14 @@ fn an_init_that_never_returns_is_left_behind() {
         );
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
         let told = format!(
-            "modest: modest_hang: ETIMEDOUT: not loaded within 1 s; left behind, as nothing ends it: until a \
-             restart the module can be neither used nor loaded again. Give it more @timeout=, or leave it out, \
+            "modest: modest_hang: ETIMEDOUT: not loaded within 1 s; nothing could end it, so it was left \
+             behind: until a restart the module can be neither used nor loaded. Raise @timeout=, or leave the module out, \
              /m/modest_hang.ko{ending} (optional)\n"
         );
         assert!(console.contains(&told), "{path}: {console}");
         // Another load of it would wait for this one.
-        let again =
-            "modest: modest_hang: EBUSY: it was left behind, and its init has still not returned, /m/modest_hang.ko\n";
+        let again = "modest: modest_hang: EBUSY: an earlier load of it was left behind, and its init has still not \
+            returned, /m/modest_hang.ko\n";
         assert!(console.contains(again), "{path}: {console}");
         assert_eq!(console.matches("modest_hang: init").count(), 1, "{path}: {console}");
         // What is taken for the next is not where the image of the one before still is.
@@ -71,7 +71,7 @@ fn an_init_that_never_returns_is_left_behind() {
 fn in_the_kernels_own_format_too() {
     let manifest = "/m/modest_hang.ko.gz @timeout=500ms @optional\n@exec /next\n";
     let console = boot(scenario("bare", manifest, &["modest_hang"]));
-    line(&console, "modest_hang: ETIMEDOUT: not loaded within 500 ms; left behind").unwrap();
+    line(&console, "modest_hang: ETIMEDOUT: not loaded within 500 ms; nothing could end it").unwrap();
     assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=1 others=0"), "{console}");
 }
 
@@ -81,7 +81,7 @@ fn an_init_that_a_signal_ends_is_ended() {
         let entry = format!("/m/modest_hang.ko{ending} {attributes} @timeout=700ms @retry=1 @optional killable=1\n");
         let manifest = format!("{entry}/m/modest_big.ko.gz\n@exec /next\n");
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
-        let told = line(&console, "modest_hang: ETIMEDOUT: not loaded within 700 ms; it was ended").unwrap();
+        let told = line(&console, "modest_hang: ETIMEDOUT: not loaded within 700 ms; it was killed").unwrap();
         // The line of the first try is the other that begins so.
         assert!(told.contains(", 2 tries, /m/"), "{path}: {told}");
         line(&console, "modest_hang: try 1: ETIMEDOUT: ").unwrap();
@@ -97,7 +97,7 @@ fn an_init_that_returns_too_late_is_reaped() {
     let manifest = "/m/modest_sleep.ko @timeout=500ms @optional ms=2500\n\
         /m/modest_export.ko @timeout=20s\n@wait /none @timeout=4s @optional\n@exec /next\n";
     let console = boot(scenario("small", manifest, &["modest_sleep", "modest_export"]));
-    line(&console, "modest_sleep: ETIMEDOUT: not loaded within 500 ms; left behind").unwrap();
+    line(&console, "modest_sleep: ETIMEDOUT: not loaded within 500 ms; nothing could end it").unwrap();
     line(&console, "modest_export: loaded by finit, ").unwrap();
     assert!(console.contains("modest_sleep is live\n"), "{console}");
     assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=0 others=0"), "{console}");

@@ -507,5 +507,5 @@ fn json_is_what_lines_are() {
     let [problem] = &report["problems"].as_array().unwrap()[..] else { panic!("{report}") };
     assert_eq!((&problem["level"], &problem["kind"]), (&"problem".into(), &"elf".into()));
     assert_eq!(problem["cause"], report["modules"][1]["fault"]);
-    assert!(problem["cause"].as_str().unwrap().starts_with("not a module: it begins with "), "{problem}");
+    assert!(problem["cause"].as_str().unwrap().starts_with("the file is not a module: it begins with "), "{problem}");
 }

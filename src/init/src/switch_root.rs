@@ -275,7 +275,7 @@ fn fitness(init: &CStr) -> Result<(), program::Unfit> {
     program::check(&Linux, init)
 }
 
-/// Whether the mounted root has an init that can run; reports each that cannot, if not.
+/// Whether the mounted root has an init that can run; reports those before it that are there and cannot, or all if none can.
 ///
 /// Nothing is deleted by then, so that the policy's program is still there.
 fn has_init(console: &mut Console, named: Option<&str>) -> bool {
@@ -286,11 +286,11 @@ fn has_init(console: &mut Console, named: Option<&str>) -> bool {
         return false;
     }
     let has_init = inits(named).any(|init| fitness(&init).is_ok());
-    if !has_init {
-        for init in inits(named) {
-            if let Err(unfit) = fitness(&init) {
-                console.line(Level::Error, format_args!("no next init: {} of the root: {unfit}", shown(&init)));
-            }
+    for init in inits(named) {
+        match fitness(&init) {
+            Ok(()) => break,
+            Err(program::Unfit::Unreadable(Errno::ENOENT)) if has_init => {}
+            Err(unfit) => console.line(Level::Error, format_args!("next init {} of the root: {unfit}", shown(&init))),
         }
     }
     let _ = sys::fchdir(&outside).and_then(|()| sys::chroot(c"."));

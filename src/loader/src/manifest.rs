@@ -17,41 +17,41 @@ use crate::text::{self, Words};
 pub enum Line<'a> {
     /// Nothing: a blank line, or a comment alone (`#` or `;` first).
     Empty,
-    /// `@root DIR`: where names and relative paths are looked up, from here on.
+    /// `@root DIR`: from here on, names and relative paths are looked up here.
     Root(&'a str),
-    /// `@budget SIZE`: ceiling on the loader's own memory in bytes, from here on.
+    /// `@budget SIZE`: from here on, the limit of the loader's own memory, in bytes.
     Budget(u64),
-    /// `@on-error …`: what a failure does, from here on.
+    /// `@on-error …`: from here on, what a failure does.
     OnError(OnError<'a>),
-    /// `@unlink`: from here on, a module's file in the initramfs is deleted once the module is loaded.
+    /// `@unlink`: from here on, delete a module's file in the initramfs once the module is loaded.
     Unlink,
-    /// `@confine`: from here on, no file is loaded that is not below the root.
+    /// `@confine`: from here on, load no file from outside the root.
     Confine,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
-    /// `@switch-root`: mount the root that the kernel command line names, and go on there.
+    /// `@switch-root`: mount the root that the kernel command line names, and run its init.
     SwitchRoot,
-    /// `@coldplug BUS…`: loads the modules of the devices on these buses, those that appear by that included.
+    /// `@coldplug BUS…`: load modules for the devices on these buses, and for devices that appear meanwhile.
     Coldplug(&'a str),
-    /// `@wait …`: goes on when these devices are there.
+    /// `@wait …`: go on when these files and devices are there.
     Wait(Wait<'a>),
     /// A module to load.
     Entry(Entry<'a>),
 }
 
-/// What is waited for.
+/// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait<'a> {
-    /// Words that are each a path, or an alias that may have wildcards.
+    /// Words: each a path, or an alias that may have wildcards.
     pub what: &'a str,
-    /// `@timeout=`: the longest wait; [`Wait::TIMEOUT_MS`] where none is said.
+    /// `@timeout=`: the longest wait; without it, [`Wait::TIMEOUT_MS`].
     pub timeout_ms: Option<u32>,
-    /// `@optional`: going on without is no failure.
+    /// `@optional`: it is not a failure if they do not appear.
     pub optional: bool,
 }
 
 impl Wait<'_> {
-    /// The longest wait where none is said; as long as for the root.
+    /// The longest wait by default; as long as for the root.
     pub const TIMEOUT_MS: u32 = 10_000;
 }
 
@@ -74,23 +74,23 @@ pub enum OnError<'a> {
 pub struct Entry<'a> {
     /// A name, or with a `/` a path, absolute or relative to the root.
     pub module: &'a str,
-    /// `@optional`: its failure is told but is none.
+    /// `@optional`: a failure is reported but ignored.
     pub optional: bool,
-    /// `@path=`: this load path and no other.
+    /// `@path=`: use only this load path.
     pub path: Option<LoadPath>,
-    /// `@size=`: the image's length in bytes, uncompressed.
+    /// `@size=`: the image's uncompressed length in bytes.
     pub size_bytes: Option<u64>,
-    /// `@sha256=`: the image's digest, uncompressed.
+    /// `@sha256=`: the digest of the uncompressed image.
     pub sha256: Option<Pin<'a>>,
-    /// `@if=`: only if there is a device with this alias, which may have wildcards.
+    /// `@if=`: load only if a device has this alias, which may have wildcards.
     pub device: Option<&'a str>,
-    /// `@timeout=` and `@retry=`: what it may take.
+    /// `@timeout=` and `@retry=`.
     pub times: Times,
     /// Its parameters, as the kernel reads them.
     pub params: &'a str,
 }
 
-/// What a module may take to be loaded. A build without the feature `time` knows of nothing, and keeps nothing.
+/// How long a load may take, and how often it is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     timeout_ms: Option<u32>,
@@ -98,29 +98,29 @@ pub struct Times {
 }
 
 impl Times {
-    /// Up to so long each time, and after a failure up to so many times more.
+    /// At most `timeout_ms` for each try, and after a failure at most `retries` more tries.
     pub fn new(timeout_ms: Option<u32>, retries: u8) -> Times {
         Times { timeout_ms, retries }
     }
 
-    /// `@timeout=`: the longest that the kernel may take, the module's init included.
+    /// `@timeout=`: the longest time that one try may take, the module's init included.
     pub fn timeout_ms(self) -> Option<u32> {
         self.timeout_ms
     }
 
-    /// `@retry=`: how often it is tried again where that may help.
+    /// `@retry=`: the most further tries, where these may help.
     pub fn retries(self) -> u8 {
         self.retries
     }
 
-    /// Reads the value of `@timeout=`: whether there was one before.
+    /// Reads the value of `@timeout=`. Returns whether there was one before.
     #[inline(never)]
     fn read_timeout<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
         let ms = time_ms(value).filter(|ms| *ms > 0).ok_or(Problem::Not(value, Expected::Limit))?;
         Ok(self.timeout_ms.replace(ms).is_some())
     }
 
-    /// Reads the value of `@retry=`: likewise.
+    /// Reads the value of `@retry=`. Returns whether there was one before.
     #[inline(never)]
     fn read_retries<'a>(&mut self, value: &'a str) -> Result<bool, Problem<'a>> {
         let retries = text::number(value).and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=RETRIES).contains(n));
@@ -130,7 +130,7 @@ impl Times {
 }
 
 impl<'a> Entry<'a> {
-    /// A module with nothing said about it.
+    /// An entry without attributes and parameters.
     pub fn new(module: &'a str) -> Self {
         Entry {
             module,
@@ -400,7 +400,7 @@ fn begins_with_mark(line: &[u8]) -> bool {
     marks.iter().any(|mark| line.starts_with(mark))
 }
 
-/// A line up to its comment: to the first word, which a quote can protect, that begins with `#`.
+/// A line without its comment, which the first word that begins with `#` outside double quotes begins.
 fn before_comment(line: &str) -> &str {
     let comment = Words::new(line).find(|(_, word)| word.as_bytes()[0] == b'#');
     comment.map_or(line, |(at, _)| text::cut(line, at).0)
@@ -510,8 +510,8 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Writes one argument of a command line as the kernel must be given it: in `var=val with spaces` the value is put in
-/// double quotes, as busybox's insmod does; what has quotes already stays as it is.
+/// Writes an argument of a command line as the kernel expects it: the value in `var=val with spaces` gets double quotes, as
+/// busybox's insmod does it; an argument that has quotes already stays as it is.
 pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let needs = argument.bytes().any(|b| b.is_ascii_whitespace()) && argument.bytes().all(|b| b != b'"');
     match text::split_once(argument, b'=') {
@@ -521,9 +521,9 @@ pub fn quote_param(argument: &str, out: &mut impl fmt::Write) -> fmt::Result {
     }
 }
 
-/// Writes parameters so that a manifest can hold them: a word that begins with `#` is put in double quotes, which the
-/// kernel removes (`next_arg` of lib/cmdline.c); otherwise it would begin a comment. A word that has quotes already stays as it
-/// is, since quotes cannot be nested.
+/// Writes parameters so that a manifest can hold them: a word that begins with `#`, which would begin a comment, gets
+/// double quotes, which the kernel removes (`next_arg` of lib/cmdline.c). A word that has quotes already stays as it is,
+/// since quotes cannot be nested.
 pub fn quote_comments(params: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let mut written = 0;
     for (at, word) in Words::new(params) {
@@ -551,7 +551,7 @@ mod tests {
     fn the_manifest_to_begin_with_is_one() {
         let mut lines = 0;
         for line in include_str!("../../../docs/modest.manifest").lines() {
-            // What is shown as a comment without a space is to be taken in.
+            // A directive that is commented out, as in `#@budget`, must be valid too.
             let line = if line.starts_with("#@") { &line[1..] } else { line };
             lines += usize::from(Line::parse(line.as_bytes()).unwrap() != Line::Empty);
         }
@@ -618,13 +618,13 @@ mod tests {
             ("foo a#b c# d", "a#b c# d"),
             ("foo a=\"x # y\" # z", "a=\"x # y\""),
             ("foo \"#x\" \"# y\"", "\"#x\" \"# y\""),
-            // Single quotes are characters as any other, as to the kernel.
+            // Single quotes are characters like any other, to the kernel too.
             ("foo a='x # y'", "a='x"),
         ] {
             assert_eq!(entry(line).params, params, "{line}");
         }
         assert_eq!(entry("a#b.ko").module, "a#b.ko");
-        // What stands in the way of a comment is an error at its own column.
+        // The column of an error does not depend on the comment.
         for (line, column) in
             [("@root # /lib", 1), ("foo @if= # a", 5), ("foo a=\"x # y", 7), ("@switch-root / # x", 14)]
         {

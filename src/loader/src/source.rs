@@ -68,7 +68,7 @@ impl fmt::Display for DecodeError {
             DecodeError::Corrupt(what) => write!(f, "the compressed file is corrupt: {what}"),
             DecodeError::TooLarge => f.write_str("the image is larger than the machine's free memory"),
             DecodeError::Checksum => DecodeError::Corrupt("its checksum does not match").fmt(f),
-            DecodeError::Length => f.write_str("the image is not as long as its file says, or @size= in the manifest"),
+            DecodeError::Length => f.write_str("the image is not as long as its file or @size= in the manifest states"),
             DecodeError::Unsupported(what) => write!(f, "this build cannot decode the file: {what}"),
             DecodeError::Mismatch(mismatch) => mismatch.fmt(f),
         }

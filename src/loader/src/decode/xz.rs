@@ -23,7 +23,7 @@ enum State {
 }
 
 impl<'k, 'd, K: Kernel> Xz<'k, 'd, K> {
-    /// Starts at the start of the file; `dictionary` has [`dictionary_bytes`].
+    /// Starts at the start of the file; `dictionary` has `dictionary_bytes`.
     pub fn new(kernel: &'k K, file: &'k K::File, dictionary: &'d mut [u8]) -> Self {
         let decoder = XzDecoder::with_fixed_size_dict(dictionary);
         Xz { input: Input::new(kernel, file), decoder, state: State::Within }
@@ -51,7 +51,7 @@ impl<'k, 'd, K: Kernel> Xz<'k, 'd, K> {
             padding += 1;
         }
         if padding % 4 != 0 {
-            return Err(DecodeError::Corrupt("the zeros behind it are no multiple of four"));
+            return Err(DecodeError::Corrupt("the zeros behind it are not a multiple of four"));
         }
         self.state = if self.input.at_end()? { State::End } else { State::Within };
         self.decoder.reset();
@@ -114,7 +114,7 @@ fn of(error: &XzError) -> DecodeError {
             DecodeError::Unsupported("a later block has a larger dictionary than the first")
         }
         XzError::Sha256NotSupported | XzError::UnsupportedCheckType(_) => {
-            DecodeError::Unsupported("its checksum is none of CRC32 and CRC64")
+            DecodeError::Unsupported("its checksum is neither CRC32 nor CRC64")
         }
         XzError::UnsupportedBcjFilter(_)
         | XzError::UnsupportedBlockHeaderOption
@@ -294,7 +294,7 @@ pub(crate) mod tests {
         assert_eq!(changed(1).unwrap_err(), of(&XzError::StreamHeaderMagicNumberMismatch));
         assert_eq!(
             decode_in(&[&good[..], &[0; 5]].concat(), 512),
-            Err(DecodeError::Corrupt("the zeros behind it are no multiple of four"))
+            Err(DecodeError::Corrupt("the zeros behind it are not a multiple of four"))
         );
     }
 

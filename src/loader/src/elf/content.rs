@@ -66,7 +66,7 @@ impl<B: Bytes> Elf<B> {
                 done += len + 1;
             }
             if done == 0 {
-                return Err(Fault::Content("a text in .modinfo is over INFO_BYTES, or has no end"));
+                return Err(Fault::Content("a text in .modinfo is longer than INFO_BYTES or has no end"));
             }
             at += done as u64;
         }
@@ -106,7 +106,7 @@ impl<B: Bytes> Elf<B> {
         let len = self.parts.this_module.len_bytes.saturating_sub(at).min(buf.len() as u64) as usize;
         let len = self.bytes.read_at(&mut buf[..len], self.parts.this_module.at + at)?;
         let name = text_before_nul(&buf[..len]).filter(|name| !name.is_empty());
-        name.ok_or(Fault::Content("its name in .gnu.linkonce.this_module is none"))
+        name.ok_or(Fault::Content(".gnu.linkonce.this_module holds no name"))
     }
 
     /// Hands each symbol that it needs the CRC of to `each`: name, CRC (struct modversion_info).
@@ -117,7 +117,7 @@ impl<B: Bytes> Elf<B> {
             self.bytes.read_at(&mut buf, at + i * VERSION_BYTES as u64)?;
             let crc = Fields { bytes: &buf, machine: self.header.machine }.long((0, 0)).unwrap_or(0);
             let name = text_before_nul(&buf[self.header.machine.pick(VERSION_NAME)..]);
-            each(name.ok_or(Fault::Content("a name in __versions is no text, or has no end"))?, crc as u32);
+            each(name.ok_or(Fault::Content("a name in __versions is not text or has no end"))?, crc as u32);
         }
         Ok(())
     }

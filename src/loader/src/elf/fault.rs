@@ -42,19 +42,24 @@ impl fmt::Display for Fault {
             Fault::NotRegular(_) => f.write_str("it is a device, FIFO or socket, not a module"),
             Fault::Empty => f.write_str("the file is empty"),
             Fault::NotElf([a, b, c, d]) => {
-                write!(f, "not a module: it begins with {a:02x} {b:02x} {c:02x} {d:02x}, not with the magic of ELF")
+                write!(
+                    f,
+                    "the file is not a module: it begins with {a:02x} {b:02x} {c:02x} {d:02x}, not with the ELF magic"
+                )
             }
-            Fault::OtherMachine(machine) => write!(f, "built for {machine}; this machine is {THIS_MACHINE}"),
+            Fault::OtherMachine(machine) => write!(f, "it was built for {machine}, but this machine is {THIS_MACHINE}"),
             Fault::NotRelocatable(ET_EXEC | ET_DYN) => f.write_str("it is a program or a shared library, not a module"),
-            Fault::NotRelocatable(kind) => write!(f, "its ELF type is {}, not a module's (1)", usize::from(*kind)),
+            Fault::NotRelocatable(kind) => write!(f, "its ELF type is {}; a module's is 1", usize::from(*kind)),
             Fault::Truncated { needs_bytes, has_bytes } => {
-                write!(f, "the file is truncated: it has {has_bytes} bytes, and its headers speak of {needs_bytes}")
+                write!(f, "the file is truncated: it has {has_bytes} bytes, but its headers refer to {needs_bytes}")
             }
-            Fault::Stripped => f.write_str("the module is stripped: it has no symbol table, so it cannot be linked"),
+            Fault::Stripped => {
+                f.write_str("the kernel cannot link it: it has no symbol table (strip it with --strip-debug only)")
+            }
             Fault::Header(what) => write!(f, "its ELF header is damaged: {what}"),
             Fault::Section(number, what) => write!(f, "its section header {} is damaged: {what}", usize::from(*number)),
             Fault::Lacks(section) => {
-                write!(f, "it has no section {section}: an object file that modpost did not make a module")
+                write!(f, "it has no section {section}: it is an object file that modpost has not made a module")
             }
             Fault::Content(what) => write!(f, "the module is damaged: {what}"),
         }

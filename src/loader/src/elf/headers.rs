@@ -61,7 +61,7 @@ impl Header {
         let truncated = Fault::Truncated { needs_bytes: HEADER_BYTES as u64, has_bytes };
         let found = Machine::parse(&buf[..len]).ok_or(truncated)?;
         if !found.is_valid() {
-            return Err(Fault::Header("its class or byte order is none there is"));
+            return Err(Fault::Header("its class or byte order does not exist"));
         }
         if machine.is_some_and(|machine| machine != found) {
             return Err(Fault::OtherMachine(found));
@@ -90,14 +90,14 @@ impl Header {
     fn check(&self, has_bytes: u64) -> Result<(), Fault> {
         // Section headers of another length would be read from the wrong places.
         if usize::from(self.section_bytes) != self.machine.pick(SHDR_BYTES) {
-            return Err(Fault::Header("its section headers have another length than they should"));
+            return Err(Fault::Header("its section headers have the wrong length"));
         }
         let needs_bytes = self.sections_end();
         if needs_bytes > has_bytes {
             return Err(Fault::Truncated { needs_bytes, has_bytes });
         }
         if !(1..self.sections).contains(&self.names_in) {
-            return Err(Fault::Header("no section has the names of sections"));
+            return Err(Fault::Header("no section holds the names of sections"));
         }
         Ok(())
     }

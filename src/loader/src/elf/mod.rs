@@ -93,7 +93,7 @@ impl<B: Bytes> Elf<B> {
                 return Err(truncated(end));
             }
             if section.kind == SHT_SYMTAB && symbols.replace(section).is_some() {
-                return Err(Fault::Section(number, "a second symbol table"));
+                return Err(Fault::Section(number, "it is a second symbol table"));
             }
         }
         symbols.ok_or(Fault::Stripped)
@@ -103,7 +103,7 @@ impl<B: Bytes> Elf<B> {
     fn check_first(&mut self) -> Result<(), Fault> {
         match self.header_of(0)? {
             Some(first) if (first.kind, first.range.len_bytes, first.address) != (SHT_NULL, 0, 0) => {
-                Err(Fault::Section(0, "it should be none"))
+                Err(Fault::Section(0, "it should be empty"))
             }
             _ => Ok(()),
         }
@@ -113,7 +113,7 @@ impl<B: Bytes> Elf<B> {
         self.parts.symbols = symbols.range;
         self.parts.first_global = symbols.info;
         if symbols.entry_bytes != self.symbol_bytes() || !symbols.range.len_bytes.is_multiple_of(self.symbol_bytes()) {
-            return Err(Fault::Content("its symbols have another length than they should"));
+            return Err(Fault::Content("its symbols have the wrong length"));
         }
         match u16::try_from(symbols.link).ok().filter(|link| (1..self.header.sections).contains(link)) {
             Some(link) => self.parts.strings = self.strings_in(link)?,
@@ -128,7 +128,7 @@ impl<B: Bytes> Elf<B> {
         for number in 1..self.header.sections {
             let Some(section) = self.header_of(number)?.filter(|section| section.kind != SHT_NULL) else { continue };
             if u64::from(section.name_at) >= self.parts.names.len_bytes {
-                return Err(Fault::Section(number, "its name is not among the names of sections"));
+                return Err(Fault::Section(number, "its name is outside the table of names"));
             }
             // The longest name sought fits, with its end; a longer one is not sought.
             let mut name = [0; 32];
@@ -148,10 +148,10 @@ impl<B: Bytes> Elf<B> {
             }
             // Of `__versions` the kernel takes the first; modules have one of each.
             if place.replace(section.range).is_some() {
-                return Err(Fault::Section(number, "there is another of its name"));
+                return Err(Fault::Section(number, "another section has the same name"));
             }
             if name == THIS_MODULE && section.flags & SHF_ALLOC == 0 {
-                return Err(Fault::Section(number, "it is not to be kept in memory"));
+                return Err(Fault::Section(number, "it is not marked to be loaded"));
             }
         }
         self.parts.modinfo = modinfo.unwrap_or_default();
@@ -170,10 +170,10 @@ impl<B: Bytes> Elf<B> {
     /// The strings of a section: text between NULs.
     fn strings_in(&mut self, number: u16) -> Result<Range, Fault> {
         let section = self.header_of(number)?.filter(|section| section.kind == SHT_STRTAB);
-        let range = section.ok_or(Fault::Section(number, "it should be one of strings"))?.range;
+        let range = section.ok_or(Fault::Section(number, "it should hold strings"))?.range;
         let mut last = [1];
         let Some(last_at) = range.len_bytes.checked_sub(1) else {
-            return Err(Fault::Section(number, "it should be one of strings, and is empty"));
+            return Err(Fault::Section(number, "it should hold strings, but is empty"));
         };
         self.bytes.read_at(&mut last, range.at + last_at)?;
         match last {
@@ -185,10 +185,10 @@ impl<B: Bytes> Elf<B> {
     /// The name at `at` in `strings`.
     fn name_in<'b>(&mut self, strings: Range, at: u32, buf: &'b mut [u8]) -> Result<&'b str, Fault> {
         let left = strings.len_bytes.checked_sub(at.into()).filter(|left| *left > 0);
-        let left = left.ok_or(Fault::Content("a name is not among its names"))?;
+        let left = left.ok_or(Fault::Content("a name is outside the table of names"))?;
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         let len = self.bytes.read_at(&mut buf[..len], strings.at + u64::from(at))?;
-        text_before_nul(&buf[..len]).ok_or(Fault::Content("a name is no text, or has no end"))
+        text_before_nul(&buf[..len]).ok_or(Fault::Content("a name is not text or has no end"))
     }
 
     fn symbol_bytes(&self) -> u64 {

@@ -53,30 +53,30 @@ fn what_is_wrong_is_named() {
         let fault = fault(&good[..len]);
         assert!(matches!(fault, Some(Fault::Truncated { .. } | Fault::NotElf(_))), "{len}: {fault:?}");
     }
-    assert_eq!(changed(header(1) + 4, 2), Some(Fault::Section(4, "a second symbol table")));
+    assert_eq!(changed(header(1) + 4, 2), Some(Fault::Section(4, "it is a second symbol table")));
     assert_eq!(changed(header(3), 2), Some(Fault::Lacks(".gnu.linkonce.this_module")));
-    assert_eq!(changed(header(3), 200), Some(Fault::Section(3, "its name is not among the names of sections")));
-    assert_eq!(changed(header(5) - 1, 1), Some(Fault::Content("its symbols have another length than they should")));
+    assert_eq!(changed(header(3), 200), Some(Fault::Section(3, "its name is outside the table of names")));
+    assert_eq!(changed(header(5) - 1, 1), Some(Fault::Content("its symbols have the wrong length")));
     assert_eq!(changed(header(4) + 0x28, 9), Some(Fault::Content("its symbols have no names")));
-    assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be none")));
-    assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
-    assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "there is another of its name")));
-    assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section has the names of sections")));
+    assert_eq!(changed(header(0) + 0x20, 1), Some(Fault::Section(0, "it should be empty")));
+    assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not marked to be loaded")));
+    assert_eq!(changed(header(2), 1), Some(Fault::Section(2, "another section has the same name")));
+    assert_eq!(changed(0x3e, 0), Some(Fault::Header("no section holds the names of sections")));
     let far = Some(Fault::Section(1, "it reaches beyond the end of the file"));
     assert_eq!((changed(header(1) + 0x1f, 0xff), changed(header(1) + 0x22, 0xff)), (far, far));
-    assert_eq!(changed(0x3c, 0), Some(Fault::Header("no section has the names of sections")));
-    let length = Some(Fault::Header("its section headers have another length than they should"));
+    assert_eq!(changed(0x3c, 0), Some(Fault::Header("no section holds the names of sections")));
+    let length = Some(Fault::Header("its section headers have the wrong length"));
     assert_eq!((changed(0x3a, 63), changed(0x3b, 1)), (length, length));
-    let none = Some(Fault::Header("its class or byte order is none there is"));
+    let none = Some(Fault::Header("its class or byte order does not exist"));
     assert_eq!((changed(4, 0), changed(5, 3)), (none, none));
-    let first = Some(Fault::Section(0, "it should be none"));
+    let first = Some(Fault::Section(0, "it should be empty"));
     assert_eq!(
         (changed(header(0) + 4, 1), changed(header(0) + 0x10, 1), changed(header(0) + 0x20, 1)),
         (first, first, first)
     );
-    assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not to be kept in memory")));
+    assert_eq!(changed(header(3) + 8, 0), Some(Fault::Section(3, "it is not marked to be loaded")));
     assert_eq!(changed(header(3) + 4, 0), Some(Fault::Lacks(".gnu.linkonce.this_module")));
-    let second = "there is another of its name";
+    let second = "another section has the same name";
     assert_eq!(changed(header(2), 1), Some(Fault::Section(2, second)));
     // Who reads it as this machine does, sees what it is not.
     let other = changed(4, 3 - THIS_MACHINE.class).unwrap().to_string();

@@ -59,7 +59,7 @@ impl fmt::Display for Cause {
         let (errno, meaning) = match self.failure {
             Failure::Open(errno) => (errno, of_open(errno)),
             Failure::Read(errno) => (errno, "the file cannot be read"),
-            Failure::Memory(errno) => (errno, "not enough memory"),
+            Failure::Memory(errno) => (errno, "the loader has too little memory"),
             Failure::Kernel(errno) => (errno, of_kernel(errno)),
             Failure::Decode(error) => {
                 return match self.fault {
@@ -69,7 +69,9 @@ impl fmt::Display for Cause {
             }
             Failure::Refusal(refusal) => return refusal.fmt(f),
             Failure::TimedOut { timeout_ms, is_left } => return timed_out(f, timeout_ms, is_left),
-            Failure::Left => (Errno::EBUSY, "it was left behind, and its init has still not returned"),
+            Failure::Left => {
+                (Errno::EBUSY, "an earlier load of it was left behind, and its init has still not returned")
+            }
             Failure::Mismatch(mismatch) => return mismatch.fmt(f),
         };
         match self.fault {
@@ -82,12 +84,14 @@ impl fmt::Display for Cause {
 fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt::Result {
     let time = Time(timeout_ms);
     let left = match is_left {
-        true => "left behind, as nothing ends it: until a restart the module can be neither used nor loaded again",
-        false => "it was ended",
+        true => {
+            "nothing could end it, so it was left behind: until a restart the module can be neither used nor loaded"
+        }
+        false => "it was killed",
     };
     write!(
         f,
-        "{ETIMEDOUT}: not loaded within {time}; {left}. Give it more @timeout=, or leave it out",
+        "{ETIMEDOUT}: not loaded within {time}; {left}. Raise @timeout=, or leave the module out",
         ETIMEDOUT = Errno::ETIMEDOUT
     )
 }

@@ -89,20 +89,20 @@ fn find_problems<K: Kernel>(
 ) -> Result<(), Fault> {
     let by_file = name::of(shown(path));
     if by_file != name {
-        out.problem(&format_args!("its file is named {by_file}: the kernel and modprobe will call it {name}"));
+        out.problem(&format_args!("its file is named {by_file}, but the kernel will call the module {name}"));
     }
     let mut release = [0; 65];
     if let Ok(release) = kernel.release(&mut release) {
         elf.release(&mut |built_for| {
             if built_for != release {
-                out.problem(&format_args!("built for {built_for}, this kernel is {release}"));
+                out.problem(&format_args!("it was built for {built_for}, but this kernel is {release}"));
             }
         })?;
     }
     let enforces =
         read_small(kernel, c"/sys/module/module/parameters/sig_enforce", &mut [0; 8]).is_ok_and(|is| is == b"Y");
     if enforces && !elf.is_signed() {
-        out.problem(&"not signed, and this kernel takes signed modules alone");
+        out.problem(&"it is not signed, and this kernel takes only signed modules");
     }
     // Of an absent module all symbols are missing: it is enough to name that.
     if lacks_modules(kernel, elf, out)? || is_live(kernel, name) {
@@ -117,7 +117,7 @@ fn lacks_modules<K: Kernel>(kernel: &K, elf: &mut Image, out: &mut Out) -> Resul
     elf.depends(&mut |needed| {
         if !is_there(kernel, Name(needed)) {
             lacks = true;
-            out.problem(&format_args!("needs `{needed}`, which is not loaded: load it before"));
+            out.problem(&format_args!("it needs `{needed}`, which is not loaded: load that first"));
         }
     })?;
     Ok(lacks)
@@ -129,7 +129,7 @@ fn find_missing_symbols<K: Kernel>(kernel: &K, elf: &mut Image, out: &mut Out) -
     if is_proof {
         kallsyms::missing(kernel, elf, &mut |symbol| {
             out.problem(&format_args!(
-                "needs the symbol `{symbol}`, which neither this kernel nor a loaded module has"
+                "it needs the symbol `{symbol}`, which neither this kernel nor a loaded module has"
             ));
         })?;
     }
@@ -291,25 +291,28 @@ mod tests {
         assert_eq!(
             problems(&other, c"/made.ko"),
             [
-                "built for 6.2.0, this kernel is 6.1.0-test",
-                "not signed, and this kernel takes signed modules alone",
-                "needs `none`, which is not loaded: load it before",
+                "it was built for 6.2.0, but this kernel is 6.1.0-test",
+                "it is not signed, and this kernel takes only signed modules",
+                "it needs `none`, which is not loaded: load that first",
             ]
         );
         let lacking = fake(INFO).with_file("/proc/kallsyms", b"0 D init_task\n0 D printk\n");
         assert_eq!(
             problems(&lacking, c"/made.ko"),
-            ["needs the symbol `one`, which neither this kernel nor a loaded module has"]
+            ["it needs the symbol `one`, which neither this kernel nor a loaded module has"]
         );
         let unproven = fake(INFO).with_file("/proc/kallsyms", b"0 T printk\n0 d between\n");
         assert_eq!(problems(&unproven, c"/made.ko"), [""; 0]);
         let renamed = fake(INFO).with_file("/o-ther.ko", &Made { info: INFO, ..Made::default() }.image());
         assert_eq!(
             problems(&renamed, c"/o-ther.ko"),
-            ["its file is named o_ther: the kernel and modprobe will call it made"]
+            ["its file is named o_ther, but the kernel will call the module made"]
         );
         let bad = fake(INFO).with_file("/bad.ko", b"<html>").with_file("/bad.ko.gz", b"\x1f\x8b\x08");
-        assert_eq!(problems(&bad, c"/bad.ko"), ["not a module: it begins with 3c 68 74 6d, not with the magic of ELF"]);
+        assert_eq!(
+            problems(&bad, c"/bad.ko"),
+            ["the file is not a module: it begins with 3c 68 74 6d, not with the ELF magic"]
+        );
         assert_eq!(problems(&bad, c"/none.ko"), ["ENOENT: no such file"]);
         if cfg!(feature = "gzip") {
             assert_eq!(problems(&bad, c"/bad.ko.gz"), ["the compressed file ends too early"]);

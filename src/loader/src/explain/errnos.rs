@@ -6,14 +6,14 @@ use crate::errno::{Errno, meaning};
 pub fn of_open(errno: Errno) -> &'static str {
     meaning!(errno, {
         ENOENT => "no such file",
-        EACCES => "permission to read it is denied",
-        ELOOP => "its symbolic links lead in a circle",
+        EACCES => "this process may not read it",
+        ELOOP => "its symbolic links form a loop",
         ENOTDIR => "a part of its path is not a directory",
         ENAMETOOLONG => "its path is too long",
         EMFILE | ENFILE => "too many files are open",
-        EXDEV => "it is outside of the @root, or a link leads there, and @confine forbids it",
-        ENXIO => "it is a FIFO, socket or absent device",
-        EIO => "the storage it is on does not answer",
+        EXDEV => "@confine forbids it: the file is outside of @root, or a link leads there",
+        ENXIO => "it is a FIFO, a socket or a device that does not exist",
+        EIO => "the storage that it is on does not respond",
         _ => "it cannot be opened",
     })
 }
@@ -21,28 +21,28 @@ pub fn of_open(errno: Errno) -> &'static str {
 /// What an errno of init_module(2) and finit_module(2) means (kernel/module/main.c, decompress.c).
 pub fn of_kernel(errno: Errno) -> &'static str {
     meaning!(errno, {
-        EPERM => "not permitted (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
+        EPERM => "the kernel does not permit it (no CAP_SYS_MODULE, modules_disabled, module_blacklist= on the kernel \
                   command line, or lockdown)",
         EACCES => "a security module of the kernel forbids it",
-        ENOEXEC => "not a module for this kernel (another version or configuration, or damaged)",
+        ENOEXEC => "it is not a module for this kernel (built for another version or configuration, or damaged)",
         EINVAL => "the kernel refuses it (a parameter's value, a symbol's checksum, a missing namespace import, or \
                    compressed data that does not decode)",
-        ENOENT => "a symbol it needs is not there, load what exports it first (or its init found something missing)",
-        EEXIST => "its init says that something exists already",
-        EBUSY => "a module it needs, or a duplicate of it, is still being loaded or unloaded",
+        ENOENT => "a symbol that it needs is missing: load what exports it first (or its init did not find something)",
+        EEXIST => "its init reports that something already exists",
+        EBUSY => "the kernel is still loading or unloading it, or a module that it needs",
         EKEYREJECTED | ENOKEY | EKEYEXPIRED | EKEYREVOKED =>
-            "not signed with a key that this kernel trusts, and it enforces signatures",
+            "this kernel enforces signatures, and the module is not signed with a key that it trusts",
         EBADMSG => "its signature is malformed",
         ENOPKG => "its signature uses an algorithm that this kernel lacks",
         EOPNOTSUPP => "the kernel cannot decompress modules (or its init does not support this machine)",
         ETXTBSY => "the file is open for writing",
         EFBIG => "the file is too big",
-        EFAULT => "the image could not be read to its end",
+        EFAULT => "the kernel could not read the image to its end",
         ENOMEM => "the kernel has too little memory for it",
-        EINTR => "interrupted by a signal",
-        ENOSYS => "the kernel has no such call: modules are not configured (or its init said so)",
-        ENODEV | ENXIO => "its init found no device that it is for",
-        EIO => "reading it, or its device, failed",
+        EINTR => "a signal interrupted the load",
+        ENOSYS => "the kernel lacks this call: it was built without modules (or the module's init returned this)",
+        ENODEV | ENXIO => "its init found no device for it",
+        EIO => "reading the file failed, or its device did not respond",
         _ => "its init failed",
     })
 }

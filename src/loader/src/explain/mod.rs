@@ -49,7 +49,7 @@ mod tests {
             text
         };
         assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::EINVAL)), "EINVAL: the file is empty");
-        assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::ENODEV)), "ENODEV: its init found no device that it is for");
+        assert_eq!(text(c"/e.ko", Failure::Kernel(Errno::ENODEV)), "ENODEV: its init found no device for it");
         assert_eq!(text(c"/none", Failure::Open(Errno::ENOENT)), "ENOENT: no such file");
         let decode = Failure::Decode(DecodeError::Truncated);
         assert_eq!(text(c"/m.ko.gz", decode), "the compressed file ends too early");

@@ -22,10 +22,10 @@ pub fn report_ignored_params<K: Kernel>(kernel: &K, request: &Request, report: R
         match BestMatch::find(kernel, request, param) {
             None => {}
             Some(best) if best.score == 0 => {
-                report(&format_args!("its parameter `{param}` was ignored: it has no parameters"));
+                report(&format_args!("the kernel ignored `{param}`: the module has no parameters"));
             }
             Some(BestMatch { name, kind, .. }) => report(&format_args!(
-                "its parameter `{param}` was ignored: it has none of that name, but `{name}` ({kind})"
+                "the kernel ignored `{param}`: the module has no such parameter; did you mean `{name}` ({kind})?"
             )),
         }
     }
@@ -116,10 +116,10 @@ mod tests {
         assert_eq!(
             reported(info, "qdepth=1 \"nme=a b\""),
             [
-                "its parameter `qdepth` was ignored: it has none of that name, but `queue_depth` (uint)",
-                "its parameter `nme` was ignored: it has none of that name, but `name` (charp)",
+                "the kernel ignored `qdepth`: the module has no such parameter; did you mean `queue_depth` (uint)?",
+                "the kernel ignored `nme`: the module has no such parameter; did you mean `name` (charp)?",
             ]
         );
-        assert_eq!(reported(&[], "x"), ["its parameter `x` was ignored: it has no parameters"]);
+        assert_eq!(reported(&[], "x"), ["the kernel ignored `x`: the module has no parameters"]);
     }
 }

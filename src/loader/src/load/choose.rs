@@ -262,29 +262,29 @@ impl fmt::Display for Refusal {
                 let (format, kernel) = (format.name(), kernel.map_or("nothing", Format::name));
                 write!(
                     f,
-                    "compressed with {format}, which this build does not decode, and this kernel decodes {kernel}; \
-                     keep the module plain, or in gzip or xz"
+                    "it is compressed with {format}, which this build does not decode, and this kernel decodes {kernel}: \
+                     compress it with gzip or xz, or leave it plain"
                 )
             }
             Refusal::Unfit(path, format) => {
-                write!(f, "@path={path} cannot load a file that is {} on this kernel", format.name())
+                write!(f, "@path={path} cannot load a {} file on this kernel", format.name())
             }
             Refusal::Unchecked(format) => {
-                write!(f, "@sha256= cannot be checked: this build does not decode {}", format.name())
+                write!(f, "this build cannot check @sha256=: it does not decode {}", format.name())
             }
             Refusal::OverBudget(needs, has) | Refusal::OverMemory(needs, has) => {
                 let of_budget = matches!(self, Refusal::OverBudget(..));
                 let has_it = if of_budget { "@budget allows" } else { "the machine has" };
-                write!(f, "needs {} KiB of memory, and {has_it} {}", needs.div_ceil(1024), has / 1024)
+                write!(f, "it needs {} KiB of memory, but {has_it} {} KiB", needs.div_ceil(1024), has / 1024)
             }
             Refusal::Force(format) => write!(
                 f,
-                "to be forced, which only finit_module can, and that takes no file that is {} on this kernel: decompress it",
+                "only finit_module can force it, and on this kernel that takes no {} file: decompress it",
                 format.name()
             ),
             Refusal::Dictionary(needs) => write!(
                 f,
-                "its dictionary of {} KiB is over DICTIONARY_BYTES, {}; a larger @budget would allow it",
+                "its dictionary of {} KiB is over DICTIONARY_BYTES, {} KiB: set a @budget that allows it",
                 needs.div_ceil(1024),
                 DICTIONARY_BYTES / 1024
             ),

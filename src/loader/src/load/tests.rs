@@ -409,7 +409,7 @@ fn the_budget_refuses_with_figures() {
     let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
     assert_eq!(
         refusal.to_string(),
-        format!("needs {} KiB of memory, and @budget allows 512", PROGRAM_BYTES / 1024 + 1088)
+        format!("it needs {} KiB of memory, but @budget allows 512 KiB", PROGRAM_BYTES / 1024 + 1088)
     );
     assert!(fake.images.take().is_empty());
     // What the window saves is enough.
@@ -421,5 +421,5 @@ fn the_budget_refuses_with_figures() {
     let failure = load(&fake, &mut Abilities::default(), &within).unwrap_err();
     let Failure::Refusal(refusal) = failure else { panic!("{failure:?}") };
     let kib = least / 1024;
-    assert_eq!(refusal.to_string(), format!("needs {kib} KiB of memory, and @budget allows {}", kib - 1));
+    assert_eq!(refusal.to_string(), format!("it needs {kib} KiB of memory, but @budget allows {} KiB", kib - 1));
 }

@@ -59,18 +59,18 @@ pub enum IndexError {
 impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IndexError::NotAnIndex => f.write_str("it is no binary index of depmod's"),
+            IndexError::NotAnIndex => f.write_str("it is not a binary index of depmod"),
             IndexError::Version(version) => {
                 let (major, minor) = (version >> 16, version & 0xffff);
                 write!(f, "the index has version {major}.{minor}; only version {MAJOR} is known")
             }
             IndexError::Damaged { offset } => {
-                write!(f, "the index is damaged at byte {offset} (depmod makes a new one)")
+                write!(f, "the index is damaged at byte {offset} (run depmod to make a new one)")
             }
             IndexError::LongKey => write!(f, "a key of the index is over INDEX_KEY_BYTES, {INDEX_KEY_BYTES}"),
             IndexError::TooDeep => write!(f, "the index is nested over INDEX_DEPTH, {INDEX_DEPTH}"),
             IndexError::Read(errno) => write!(f, "{errno}: the index cannot be read"),
-            IndexError::TooManyMatches => write!(f, "more match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
+            IndexError::TooManyMatches => write!(f, "more modules match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
         }
     }
 }

@@ -57,10 +57,10 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ResolveError::NotFound { indexed: true } => {
-                f.write_str("no module and no alias of that name in the tree's indexes")
+                f.write_str("the tree's indexes have no module and no alias of that name")
             }
             ResolveError::NotFound { indexed: false } => {
-                f.write_str("no file of that name, and no modules.dep to look it up in (depmod makes one)")
+                f.write_str("there is no file of that name, and no modules.dep to look it up in: run depmod")
             }
             ResolveError::Plan(error) => error.fmt(f),
             ResolveError::Tree(TreeError::File(file, errno)) => write!(f, "{file}: {errno}: it cannot be read"),
@@ -68,7 +68,7 @@ impl fmt::Display for ResolveError {
                 write!(f, "{file}: it is a directory, device, FIFO or socket")
             }
             ResolveError::Tree(TreeError::Memory(errno)) => write!(f, "{errno}: no memory for the configuration"),
-            ResolveError::Release(errno) => write!(f, "{errno}: the kernel does not tell its release"),
+            ResolveError::Release(errno) => write!(f, "{errno}: the kernel does not report its release"),
             ResolveError::Name(what) => {
                 write!(f, "{what}, and this build takes only paths: it lacks the feature names")
             }

@@ -110,7 +110,7 @@ pub enum AliasError {
 impl fmt::Display for AliasError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            AliasError::Brackets => "the alias has a bracket without its other",
+            AliasError::Brackets => "the alias has an unmatched bracket",
             AliasError::Long => "the alias is too long",
         })
     }

@@ -139,16 +139,16 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlanError::NotFound => f.write_str("no module and no alias of that name"),
-            PlanError::Name => f.write_str("not a name: its brackets have no partner, or it is too long"),
+            PlanError::Name => f.write_str("it is not a name: it has an unmatched bracket, or is too long"),
             PlanError::Index(error) => error.fmt(f),
-            PlanError::TooManyMatches => write!(f, "more match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
+            PlanError::TooManyMatches => write!(f, "more modules match than ALIAS_MATCHES, {ALIAS_MATCHES}"),
             PlanError::TooMany => {
-                write!(f, "over PLAN_VISITED, {PLAN_VISITED}, modules with dependencies of their own")
+                write!(f, "more modules than PLAN_VISITED, {PLAN_VISITED}, have dependencies of their own")
             }
-            PlanError::TooDeep => write!(f, "soft dependencies over PLAN_DEPTH, {PLAN_DEPTH}, deep"),
-            PlanError::Outside => {
-                f.write_str("modules.dep has a path with .. for it or what it needs; depmod makes none")
-            }
+            PlanError::TooDeep => write!(f, "its soft dependencies are nested over PLAN_DEPTH, {PLAN_DEPTH}, deep"),
+            PlanError::Outside => f.write_str(
+                "modules.dep has a path with .. for it or for a module that it needs; depmod writes no such path",
+            ),
         }
     }
 }

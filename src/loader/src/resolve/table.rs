@@ -137,7 +137,7 @@ mod tests {
         let info = Table::text("modules.builtin.modinfo", info);
         assert_eq!(info.matches("p:1").map(|names| names.to_vec()), Ok(vec!["a", "b"]));
         let damaged = Table::binary("modules.dep.bin", b"text").find("a").unwrap_err();
-        assert_eq!(damaged.to_string(), "modules.dep.bin: it is no binary index of depmod's");
+        assert_eq!(damaged.to_string(), "modules.dep.bin: it is not a binary index of depmod");
     }
 
     #[test]

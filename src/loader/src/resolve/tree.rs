@@ -280,7 +280,7 @@ mod tests {
         };
         assert_eq!(plan(&fake), Ok(vec![true, true]));
         let error = plan(&fake.with_file("/t/modules.dep.bin", b"a.ko:")).unwrap_err();
-        assert_eq!(error.to_string(), "modules.dep.bin: it is no binary index of depmod's");
+        assert_eq!(error.to_string(), "modules.dep.bin: it is not a binary index of depmod");
         assert!(!open(&Fake::default()).0.is_indexed());
     }
 }

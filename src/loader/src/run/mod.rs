@@ -1,7 +1,7 @@
 //! The loop: each line of the manifest in turn, each entry to its jobs, each failure to the policy.
 //!
-//! [`job`] loads one module file. [`names`] turns names, aliases and devices into jobs; a build that takes only paths has
-//! `paths/` in its place. What all of them share is in [`state`].
+//! `job` loads one module file. `names` turns names, aliases and devices into jobs; a build that takes only paths has
+//! `paths/` in its place. What all of them share is in `state`.
 
 use core::ffi::CStr;
 
@@ -72,7 +72,9 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
             Ok(Err(e)) => run.fails_at(at, format_args!("{}: {}", e.column, e.problem)),
             Err(LineError::TooLong) => run
                 .fails_at(at, format_args!("{LINE_BYTES}: line too long; expected less than LINE_BYTES, {LINE_BYTES}")),
-            Err(LineError::Read(errno)) => run.fails_at(at, format_args!("1: {errno}: the file cannot be read on")),
+            Err(LineError::Read(errno)) => {
+                run.fails_at(at, format_args!("1: {errno}: the file cannot be read any further"))
+            }
         }
     }
     run.end();

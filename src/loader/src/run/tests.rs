@@ -77,7 +77,7 @@ fn what_is_loaded_already_is_success() {
     let (outcome, lines) = run_on(&fake, false);
     assert_eq!(counts(&outcome), (0, 0, 1, false));
     assert_eq!(lines.len(), 1);
-    assert!(lines[0].starts_with("Error c: EEXIST: its init says that something exists already, "), "{lines:?}");
+    assert!(lines[0].starts_with("Error c: EEXIST: its init reports that something already exists, "), "{lines:?}");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_failed_dependency_spares_its_module() {
         tree("@root /t\na\nc @optional\n/t/none.ko @optional\n").answering(&[Err(Errno::ENODEV), Err(Errno::ENODEV)]);
     let (outcome, lines) = run_on(&fake, false);
     assert_eq!(counts(&outcome), (0, 0, 1, false));
-    let b = "Error b: ENODEV: its init found no device that it is for, /t/b.ko";
+    let b = "Error b: ENODEV: its init found no device for it, /t/b.ko";
     assert_eq!(
         lines,
         [b.to_string(), format!("{b} (optional)"), "Error none: ENOENT: no such file, /t/none.ko (optional)".into()]
@@ -156,7 +156,7 @@ fn a_dry_run_loads_nothing_and_shows_all() {
     assert_eq!(
         lines,
         [
-            "Error none: no module and no alias of that name in the tree's indexes, /m:3",
+            "Error none: the tree's indexes have no module and no alias of that name, /m:3",
             "Info b: would load by finit, plain: /t/b.ko",
             "Info a: would load by finit, plain: /t/a.ko p=1",
         ]
@@ -215,14 +215,14 @@ fn what_cannot_fit_is_refused_with_figures() {
 #[test]
 fn a_load_has_its_time() {
     const LEFT: WorkerError = WorkerError::TimedOut { timeout_ms: 5000, is_left: true };
-    const TOLD: &str = "Error a: ETIMEDOUT: not loaded within 5 s; left behind, as nothing ends it: until a restart \
-        the module can be neither used nor loaded again. Give it more @timeout=, or leave it out, /t/a.ko";
+    const TOLD: &str = "Error a: ETIMEDOUT: not loaded within 5 s; nothing could end it, so it was left behind: until a \
+        restart the module can be neither used nor loaded. Raise @timeout=, or leave the module out, /t/a.ko";
     let manifest = "/t/a.ko @timeout=5s\n/t/a.ko @optional\n/t/b.ko @timeout=5s\n";
     let fake = tree(manifest).losing(LEFT).with_file("/sys/module/a/initstate", b"coming\n");
     let (outcome, lines) = run_on(&fake, false);
     assert_eq!((outcome.loaded, outcome.failed), (1, 1));
     assert_eq!(lines[0], TOLD);
-    let again = "Error a: EBUSY: it was left behind, and its init has still not returned, /t/a.ko (optional)";
+    let again = "Error a: EBUSY: an earlier load of it was left behind, and its init has still not returned, /t/a.ko (optional)";
     assert_eq!(lines[1], again);
     let loads = |fake: &Fake| {
         let calls = fake.calls.take().into_iter();

@@ -18,7 +18,8 @@ impl<K: Kernel> Inquiry<'_, K> {
             Errno::EKEYREJECTED | Errno::ENOKEY => self.by_signature(elf, messages, report),
             Errno::EINVAL if messages.is_exact && messages.kind == Kind::Nothing && elf.is_signed() => {
                 report(&format_args!(
-                    "{}: its signature is damaged, or its init says so (other causes would be in the kernel's log)",
+                    "{}: its signature is damaged, or its init returned this (the kernel's log would name any other \
+                     cause)",
                     self.errno
                 ));
                 true
@@ -36,7 +37,7 @@ impl<K: Kernel> Inquiry<'_, K> {
         let mut is_reported = false;
         let _ = elf.release(&mut |built_for| {
             if built_for != release {
-                report(&format_args!("{}: built for {built_for}, this kernel is {release}", self.errno));
+                report(&format_args!("{}: it was built for {built_for}, but this kernel is {release}", self.errno));
                 is_reported = true;
             }
         });
@@ -47,14 +48,14 @@ impl<K: Kernel> Inquiry<'_, K> {
     fn by_signature(&self, elf: &mut Image, messages: &Messages, report: Report) -> bool {
         let is_of_policy = messages.kind == Kind::Policy;
         let text = match self.errno {
-            _ if !elf.is_signed() => "not signed, and this kernel takes signed modules alone",
+            _ if !elf.is_signed() => "it is not signed, and this kernel takes only signed modules",
             Errno::ENOKEY => return false,
             _ if is_of_policy && messages.first.ends_with("unavailable key is rejected") => {
-                "signed with a key that this kernel does not have: take the module from the build of this very kernel"
+                "it is signed with a key that this kernel does not have: take the module from this kernel's own build"
             }
-            // The kernel logs nothing then (kernel/module/signing.c), and refuses it even where it takes unsigned modules.
+            // The kernel logs nothing then, and refuses it even where it takes unsigned ones (kernel/module/signing.c).
             _ if messages.is_exact && !is_of_policy => {
-                "its signature is not that of what it holds: it was changed after it was signed"
+                "its signature does not match its content: the file was changed after it was signed"
             }
             _ => return false,
         };
@@ -68,11 +69,13 @@ impl<K: Kernel> Inquiry<'_, K> {
         // The kernel's log names every symbol that is missing.
         match messages.kind {
             Kind::Nothing if messages.is_exact => {
-                report(&format_args!("{errno}: its init says that something is missing"));
+                report(&format_args!("{errno}: its init reports that something is missing"));
                 return true;
             }
             Kind::Text if messages.is_exact => {
-                report(&format_args!("{errno}: its init says that something is missing; the kernel's log: \"{text}\""));
+                report(&format_args!(
+                    "{errno}: its init reports that something is missing; the kernel's log says: \"{text}\""
+                ));
                 return true;
             }
             _ => {}
@@ -91,7 +94,7 @@ impl<K: Kernel> Inquiry<'_, K> {
         let mut is_reported = false;
         let _ = elf.depends(&mut |needed| {
             if !is_reported && module_state(self.kernel, Name(needed)) == Some(ModuleState::Coming) {
-                report(&format_args!("{}: needs `{needed}`, whose init has not returned yet", self.errno));
+                report(&format_args!("{}: it needs `{needed}`, whose init has not returned yet", self.errno));
                 is_reported = true;
             }
         });

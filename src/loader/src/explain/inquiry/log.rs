@@ -33,21 +33,23 @@ impl<K: Kernel> Inquiry<'_, K> {
         match messages.kind {
             Kind::Unknown => self.report_unknown(elf, first, messages.others, report),
             Kind::Magic => {
-                report(&format_args!("{errno}: built for a kernel of \"{first}\", this one is of \"{second}\""));
+                report(&format_args!(
+                    "{errno}: it was built for a kernel of \"{first}\", but this one is of \"{second}\""
+                ));
             }
             Kind::Disagrees => report(&format_args!(
-                "{errno}: the checksum of the symbol `{first}`{others} is another here than it was built with: take \
-                 the module from the build of this very kernel"
+                "{errno}: this kernel's checksum of the symbol `{first}`{others} is not the one that it was built with: \
+                 take the module from this kernel's own build"
             )),
             Kind::Namespace => report(&format_args!(
-                "{errno}: uses the symbol `{first}` of the namespace {second} without importing that \
+                "{errno}: it uses the symbol `{first}`, but does not import its namespace {second} \
                  (MODULE_IMPORT_NS in its source)"
             )),
             Kind::Duplicate => report(&format_args!(
-                "{errno}: exports the symbol `{first}`, which `{second}` exports already: only one of them can be loaded"
+                "{errno}: it exports the symbol `{first}`, which `{second}` already exports: load only one of them"
             )),
             Kind::Value => self.report_value(elf, first, second, report),
-            Kind::Present => report(&format_args!("{errno}: a module of its name is built into this kernel")),
+            Kind::Present => report(&format_args!("{errno}: a module with its name is built into this kernel")),
             Kind::Nothing | Kind::Text | Kind::Firmware | Kind::Policy => return false,
         }
         true
@@ -73,17 +75,17 @@ impl<K: Kernel> Inquiry<'_, K> {
         }
         match owner {
             Some(_) if !license.is_empty() => report(&format_args!(
-                "{errno}: needs the symbol `{symbol}`{others}, which is for modules of a GPL license alone; its own is \
-                 \"{license}\""
+                "{errno}: it needs the symbol `{symbol}`{others}, which only modules with a GPL license may use; its own \
+                 is \"{license}\""
             )),
             Some(Owner::Kernel) => report(&format_args!(
-                "{errno}: needs the symbol `{symbol}`{others}, which this kernel has, but does not export to modules"
+                "{errno}: it needs the symbol `{symbol}`{others}, which this kernel has but does not export"
             )),
             Some(Owner::Module(owner)) => report(&format_args!(
-                "{errno}: needs the symbol `{symbol}`{others}, which `{owner}` has, but does not export"
+                "{errno}: it needs the symbol `{symbol}`{others}, which `{owner}` has but does not export"
             )),
             None => report(&format_args!(
-                "{errno}: needs the symbol `{symbol}`{others}, which neither this kernel nor a loaded module exports"
+                "{errno}: it needs the symbol `{symbol}`{others}, which neither this kernel nor a loaded module exports"
             )),
         }
     }
@@ -96,8 +98,8 @@ impl<K: Kernel> Inquiry<'_, K> {
             let exporter = name::of(file);
             if !is_reported && !is_live(self.kernel, exporter) {
                 report(&format_args!(
-                    "{errno}: needs the symbol `{symbol}`{others}, which nothing loaded exports; `{exporter}` does \
-                     ({file}): load it before"
+                    "{errno}: it needs the symbol `{symbol}`{others}, which `{exporter}` exports ({file}): load that \
+                     first"
                 ));
                 is_reported = true;
             }
@@ -115,8 +117,13 @@ impl<K: Kernel> Inquiry<'_, K> {
                 }
             });
         }
-        let kind = if kind.is_empty() { "of another type" } else { kind.as_str() };
-        report(&format_args!("{}: its parameter `{param}` ({kind}) does not take the value `{value}`", self.errno));
+        let errno = self.errno;
+        match kind.as_str() {
+            "" => report(&format_args!("{errno}: its parameter `{param}` does not take the value `{value}`")),
+            kind => {
+                report(&format_args!("{errno}: its parameter `{param}` ({kind}) does not take the value `{value}`"))
+            }
+        }
     }
 }
 

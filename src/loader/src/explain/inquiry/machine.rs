@@ -26,14 +26,14 @@ impl<K: Kernel> Inquiry<'_, K> {
         match errno {
             Errno::EPERM => policy(kernel, name, messages).is_some_and(|text| report(&text)),
             Errno::EBUSY | Errno::EEXIST if module_state(kernel, name) == Some(ModuleState::Coming) => {
-                report(&"another load of it is under way, and its init has not returned yet")
+                report(&"another load of it is under way, and its init has not returned")
             }
             Errno::EEXIST if is_live(kernel, name) => {
-                report(&format_args!("a module of its name, `{name}`, is loaded already, from another file"))
+                report(&format_args!("a module with its name, `{name}`, is already loaded from another file"))
             }
             Errno::ENOMEM => available_bytes(kernel).is_some_and(|bytes| {
                 report(&format_args!(
-                    "not enough memory: the machine has {} left, and loading takes up to twice the image",
+                    "the machine has {} of memory left, and loading takes up to twice the image",
                     Size(bytes)
                 ))
             }),
@@ -45,10 +45,10 @@ impl<K: Kernel> Inquiry<'_, K> {
 /// The policy that forbids to load the module.
 fn policy<K: Kernel>(kernel: &K, name: Name, messages: &Messages) -> Option<&'static str> {
     if is_blocked(kernel, name) {
-        return Some("blocked by module_blacklist= on the kernel command line");
+        return Some("module_blacklist= on the kernel command line blocks it");
     }
     if reads(kernel, c"/proc/sys/kernel/modules_disabled", |text| text == b"1") {
-        return Some("kernel.modules_disabled is 1: nothing can be loaded until the machine restarts");
+        return Some("kernel.modules_disabled is 1: the kernel loads no module until the machine restarts");
     }
     if may_load(kernel) == Some(false) {
         return Some("this process lacks CAP_SYS_MODULE");
@@ -57,7 +57,7 @@ fn policy<K: Kernel>(kernel: &K, name: Name, messages: &Messages) -> Option<&'st
     if reads(kernel, c"/sys/kernel/security/lockdown", is_locked)
         || messages.kind == Kind::Policy && messages.first.starts_with("Lockdown: ")
     {
-        return Some("the kernel is locked down: it takes signed modules alone");
+        return Some("the kernel is locked down: it takes only signed modules");
     }
     None
 }

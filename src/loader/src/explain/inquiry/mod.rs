@@ -101,16 +101,16 @@ impl<K: Kernel> Inquiry<'_, K> {
         let (errno, first, second) = (self.errno, messages.first.as_str(), messages.second.as_str());
         let (others, cause) = (log::Others(messages.others), Cause::from(self.load.failure));
         if errno == Errno::EEXIST && !has_file {
-            return report(&format_args!("{cause}, or a module of the name that is in it is loaded"));
+            return report(&format_args!("{cause}, or a module with the name in this file is already loaded"));
         }
         match messages.kind {
             Kind::Firmware => report(&format_args!(
-                "{errno}: the firmware {first}{others} cannot be loaded (error {second}): put it below /lib/firmware \
-                 of the initramfs, or load the module later"
+                "{errno}: the kernel could not load the firmware {first}{others} (error {second}): put it into \
+                 /lib/firmware of the initramfs, or load the module later"
             )),
             // The errno is what the init of a module, or the kernel, may mean in many ways; the words are its own.
-            Kind::Text if is_vague(errno) => report(&format_args!("{errno}: in the kernel's log it says: \"{first}\"")),
-            Kind::Text | Kind::Policy => report(&format_args!("{cause}; the kernel's log: \"{first}\"")),
+            Kind::Text if is_vague(errno) => report(&format_args!("{errno}: the kernel's log says: \"{first}\"")),
+            Kind::Text | Kind::Policy => report(&format_args!("{cause}; the kernel's log says: \"{first}\"")),
             _ => report(&cause),
         }
     }
