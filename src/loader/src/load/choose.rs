@@ -50,9 +50,12 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
         return Err(Refusal::Unchecked(facts.format));
     }
     // There is nothing better, whatever else is so.
-    let is_weighed = facts.is_pinned || facts.is_scarce;
-    if facts.can(LoadPath::Finit) && !is_weighed && matches!(facts.wanted, None | Some(LoadPath::Finit)) {
-        return Ok(Choice::Take(LoadPath::Finit));
+    if facts.can(LoadPath::Finit) && !facts.is_pinned && matches!(facts.wanted, None | Some(LoadPath::Finit)) {
+        return match facts.memory {
+            None if facts.is_scarce => Ok(Choice::AskMemory),
+            Some(Some(memory)) => memory.allows(0).map(|()| Choice::Take(LoadPath::Finit)),
+            _ => Ok(Choice::Take(LoadPath::Finit)),
+        };
     }
     if let Some(question) = facts.question() {
         return Ok(question);
@@ -67,8 +70,8 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes.flatten()))?,
     };
-    let is_weighed = is_weighed || matches!(path, LoadPath::Stream | LoadPath::Buffer);
-    if let (true, Some(Some(memory))) = (is_weighed, facts.memory) {
+    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned || facts.is_scarce;
+    if let (true, Some(Some(memory))) = (takes_memory, facts.memory) {
         memory.allows(memory.added(path, facts.window()))?;
     }
     Ok(Choice::Take(path))
@@ -82,9 +85,7 @@ impl Facts {
             return Some(Choice::AskKernelDecodes);
         }
         let is_made_here = matches!(self.wanted, None | Some(LoadPath::Stream | LoadPath::Buffer)) || self.is_pinned;
-        // Of a file that only the kernel decodes the image's length is not known.
-        let is_weighed = is_made_here || self.is_scarce && self.format == Format::Plain;
-        match (decodes(self.format) && is_weighed, self.window_bytes, self.memory) {
+        match (decodes(self.format) && is_made_here, self.window_bytes, self.memory) {
             (true, None, _) => Some(Choice::AskWindow),
             (true, _, None) => Some(Choice::AskMemory),
             _ => None,

@@ -45,7 +45,7 @@ fn it_asks_for_no_more_than_it_depends_on() {
         memory: None,
     };
     assert_eq!(choose(&unknown), Ok(Choice::Take(LoadPath::Finit)));
-    let scarce = Facts { is_scarce: true, window_bytes: Some(None), ..unknown };
+    let scarce = Facts { is_scarce: true, ..unknown };
     assert_eq!(choose(&scarce), Ok(Choice::AskMemory));
     let buffer = Facts { wanted: Some(LoadPath::Buffer), ..unknown };
     assert_eq!(choose(&buffer), Ok(Choice::AskWindow));
