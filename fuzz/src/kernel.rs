@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use modest_loader::errno::Errno;
 use modest_loader::format::Format;
-use modest_loader::kernel::{CallError, Caller, FileKind, Kernel, Opener, Pages, Stat, StreamError};
+use modest_loader::kernel::{FileKind, Kernel, Opener, Pages, Stat, StreamError, WorkerError};
 use modest_loader::name;
 use modest_loader::source::DecodeError;
 
@@ -50,6 +50,8 @@ pub struct Memory {
     pub unlinked: Cell<usize>,
     /// The module file that was opened last, and what the last call for it said.
     current: RefCell<(String, Option<Errno>, bool)>,
+    /// The time that the worker at work has, in ms, and once that is over, whether the worker is left behind.
+    worker: Cell<(Option<u32>, Option<bool>)>,
     calls: Cell<u64>,
     clock_us: Cell<u64>,
 }
@@ -137,7 +139,7 @@ impl Memory {
     }
 
     /// What a call that loads the module in `path` says. What fails may be tried otherwise only where nothing of it ran.
-    fn answer(&self, path: &str, by_finit: bool, caller: Caller) -> Result<(), CallError> {
+    fn answer(&self, path: &str, by_finit: bool) -> Result<(), Errno> {
         let (current, last, was_finit) = self.current.take();
         match last {
             Some(Errno::ENOSYS) if self.lacks_finit && was_finit => {}
@@ -153,10 +155,10 @@ impl Memory {
             Err(Errno::EEXIST)
         } else {
             let answer = self.answers.borrow_mut().pop_front().unwrap_or(0);
-            if let (9 | 10, Some(timeout_ms)) = (answer, caller.timeout_ms()) {
-                self.clock_us.set(self.clock_us.get() + u64::from(timeout_ms) * 1000);
+            if let (9 | 10, (Some(_), None)) = (answer, self.worker.get()) {
+                self.worker.set((self.worker.get().0, Some(answer == 10)));
                 *self.current.borrow_mut() = (path.to_string(), Some(Errno::ETIMEDOUT), by_finit);
-                return Err(CallError::TimedOut { timeout_ms, is_left: answer == 10 });
+                return Err(Errno::ETIMEDOUT);
             }
             match answer {
                 1 => Err(Errno::ENODEV),
@@ -176,7 +178,7 @@ impl Memory {
             self.loaded.borrow_mut().insert(name);
             self.successes.set(self.successes.get() + 1);
         }
-        result.map_err(CallError::Kernel)
+        result
     }
 }
 
@@ -250,26 +252,36 @@ impl Kernel for Memory {
         self.count();
         Ok(Stat { kind: file.kind, size_bytes: file.content.len() as u64, device: 1 })
     }
-    fn finit_module(&self, file: &File, _: &CStr, _: u32, caller: Caller) -> Result<(), CallError> {
+    fn in_worker<T: Copy + 'static>(
+        &self, timeout_ms: Option<u32>, job: &mut dyn FnMut() -> T,
+    ) -> Result<T, WorkerError> {
+        self.worker.set((timeout_ms, None));
+        let result = job();
+        let (timeout_ms, left) = self.worker.take();
+        let (Some(timeout_ms), Some(is_left)) = (timeout_ms, left) else { return Ok(result) };
+        self.clock_us.set(self.clock_us.get() + u64::from(timeout_ms) * 1000);
+        Err(WorkerError::TimedOut { timeout_ms, is_left })
+    }
+    fn finit_module(&self, file: &File, _: &CStr, _: u32) -> Result<(), Errno> {
         self.count();
-        self.answer(&file.path, true, caller)
+        self.answer(&file.path, true)
     }
     fn has_finit_module(&self) -> bool {
         !self.lacks_finit
     }
-    fn init_module(&self, image: &[u8], _: &CStr, caller: Caller) -> Result<(), CallError> {
+    fn init_module(&self, image: &[u8], _: &CStr) -> Result<(), Errno> {
         self.count();
         if Format::of(image) != Format::Plain {
-            return Err(CallError::Kernel(Errno::ENOEXEC));
+            return Err(Errno::ENOEXEC);
         }
         self.images.borrow_mut().push(image.to_vec());
         let path = self.current.borrow().0.clone();
-        self.answer(&path, false, caller)
+        self.answer(&path, false)
     }
     fn stream_window_bytes(&self) -> Option<usize> {
         (!self.lacks_window).then_some(3 * PIECE_BYTES)
     }
-    fn stream_module(&self, len_bytes: usize, _: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
+    fn stream_module(&self, len_bytes: usize, _: &CStr, open: Opener) -> Result<(), StreamError> {
         self.count();
         // Where the machine does not tell what it has, what the file claims is found out here.
         if len_bytes > ALLOCATE_BYTES {
@@ -285,11 +297,14 @@ impl Kernel for Memory {
             Ok(source.finish()?)
         })?;
         if Format::of(&image) != Format::Plain {
-            return Err(CallError::Kernel(Errno::ENOEXEC).into());
+            return Err(StreamError::Call(Errno::ENOEXEC));
         }
         self.images.borrow_mut().push(image);
         let path = self.current.borrow().0.clone();
-        Ok(self.answer(&path, false, caller)?)
+        self.answer(&path, false).map_err(StreamError::Call)
+    }
+    fn free_bytes(&self) -> u64 {
+        0
     }
     fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
         assert!(offset + len_bytes <= file.content.len() as u64);

@@ -90,7 +90,7 @@ fn a_module_costs_open_finit_and_close() {
 }
 
 #[test]
-fn where_time_is_limited_a_child_makes_the_call() {
+fn where_time_is_limited_a_worker_loads() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("m.ko");
     std::fs::write(&file, "").unwrap();

@@ -80,12 +80,21 @@ fn two_releases_are_the_same_and_boot() {
             format!("{}-{}", text("name"), text("version"))
         };
         let listed: BTreeSet<_> = document["components"].as_array().unwrap().iter().map(component).collect();
-        for crates in ["heapless-", "linux-raw-sys-", "miniz_oxide-", "xz4rust-", "sha2-", "core-", "modest-loader-"] {
+        for crates in [
+            "heapless-",
+            "linux-raw-sys-",
+            "miniz_oxide-",
+            "xz4rust-",
+            "sha2-",
+            "core-",
+            "modest-loader-",
+            "modest-zstd-",
+        ] {
             assert!(listed.iter().any(|name| name.starts_with(crates)), "{crates} not in {listed:?}");
         }
         // Those of the build host have nothing to do with it.
         assert!(!listed.iter().any(|name| name.starts_with("clap") || name.starts_with("flate2")), "{listed:?}");
-        let foreign = listed.iter().filter(|name| !name.starts_with("core-") && !name.starts_with("modest-loader-"));
+        let foreign = listed.iter().filter(|name| !name.starts_with("core-") && !name.starts_with("modest-"));
         assert_eq!(foreign.map(Into::into).collect::<BTreeSet<_>>(), texts, "licences");
 
         let mut scenario = Scenario::new(board, None).unwrap();

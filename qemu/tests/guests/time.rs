@@ -49,7 +49,7 @@ fn an_init_that_never_returns_is_left_behind() {
         );
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
         let told = format!(
-            "modest: modest_hang: ETIMEDOUT: its init did not return within 1 s; nothing could end it, so it was left \
+            "modest: modest_hang: ETIMEDOUT: not loaded within 1 s; nothing could end it, so it was left \
              behind: until a restart the module can be neither used nor loaded. Raise @timeout=, or leave the module out, \
              /m/modest_hang.ko{ending} (optional)\n"
         );
@@ -63,7 +63,9 @@ fn an_init_that_never_returns_is_left_behind() {
         assert!(console.contains(BIG_IS_WHOLE), "{path}: {console}");
         line(&console, "1 loaded, 0 present, 0 skipped, 1 failed").unwrap();
         assert!(console.contains("modest_hang is coming\n"), "{path}: {console}");
-        assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=1 others=0"), "{path}: {console}");
+        // Where a thread of the worker makes the call, what is left of the process is that thread.
+        let left = if path == "stream" { "zombies=1 stuck=0" } else { "zombies=0 stuck=1" };
+        assert!(console.contains(&format!("NEXT-INIT pid=1 {left} others=0")), "{path}: {console}");
     }
 }
 
@@ -71,7 +73,7 @@ fn an_init_that_never_returns_is_left_behind() {
 fn in_the_kernels_own_format_too() {
     let manifest = "/m/modest_hang.ko.gz @timeout=500ms @optional\n@exec /next\n";
     let console = boot(scenario("bare", manifest, &["modest_hang"]));
-    line(&console, "modest_hang: ETIMEDOUT: its init did not return within 500 ms; nothing could end it").unwrap();
+    line(&console, "modest_hang: ETIMEDOUT: not loaded within 500 ms; nothing could end it").unwrap();
     assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=1 others=0"), "{console}");
 }
 
@@ -81,8 +83,7 @@ fn an_init_that_a_signal_ends_is_ended() {
         let entry = format!("/m/modest_hang.ko{ending} {attributes} @timeout=700ms @retry=1 @optional killable=1\n");
         let manifest = format!("{entry}/m/modest_big.ko.gz\n@exec /next\n");
         let console = boot(scenario("small", &manifest, &["modest_hang", "modest_big"]));
-        let told =
-            line(&console, "modest_hang: ETIMEDOUT: its init did not return within 700 ms; it was killed").unwrap();
+        let told = line(&console, "modest_hang: ETIMEDOUT: not loaded within 700 ms; it was killed").unwrap();
         // The line of the first try is the other that begins so.
         assert!(told.contains(", 2 tries, /m/"), "{path}: {told}");
         line(&console, "modest_hang: try 1: ETIMEDOUT: ").unwrap();
@@ -95,13 +96,17 @@ fn an_init_that_a_signal_ends_is_ended() {
 
 #[test]
 fn an_init_that_returns_too_late_is_reaped() {
-    let manifest = "/m/modest_sleep.ko @timeout=500ms @optional ms=2500\n\
-        /m/modest_export.ko @timeout=20s\n@wait /none @timeout=4s @optional\n@exec /next\n";
-    let console = boot(scenario("small", manifest, &["modest_sleep", "modest_export"]));
-    line(&console, "modest_sleep: ETIMEDOUT: its init did not return within 500 ms; nothing could end it").unwrap();
-    line(&console, "modest_export: loaded by finit, ").unwrap();
-    assert!(console.contains("modest_sleep is live\n"), "{console}");
-    assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=0 others=0"), "{console}");
+    for ending in ["", ".gz"] {
+        let manifest = format!(
+            "/m/modest_sleep.ko{ending} @timeout=500ms @optional ms=2500\n\
+             /m/modest_export.ko @timeout=20s\n@wait /none @timeout=4s @optional\n@exec /next\n"
+        );
+        let console = boot(scenario("small", &manifest, &["modest_sleep", "modest_export"]));
+        line(&console, "modest_sleep: ETIMEDOUT: not loaded within 500 ms; nothing could end it").unwrap();
+        line(&console, "modest_export: loaded by finit, ").unwrap();
+        assert!(console.contains("modest_sleep is live\n"), "{console}");
+        assert!(console.contains("NEXT-INIT pid=1 zombies=0 stuck=0 others=0"), "{console}");
+    }
 }
 
 #[test]

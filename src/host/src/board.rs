@@ -30,7 +30,7 @@ pub struct Board {
     pub arch: Arch,
     /// The modules to load, in order.
     pub modules: Vec<Module>,
-    /// Further modules to put into images: see [`crate::include`].
+    /// Further modules to put into images: names, aliases, or patterns of paths in the tree.
     #[serde(default)]
     pub include: Vec<String>,
     /// The kernel's command line.

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use modest_loader::errno::Errno;
 use modest_loader::explain::{self, FailedLoad, KernelLog};
-use modest_loader::kernel::{Caller, machine};
+use modest_loader::kernel::machine;
 use modest_loader::limits::LINE_BYTES;
 use modest_loader::load::{self, Abilities, Failure, IGNORE_MODVERSIONS, IGNORE_VERMAGIC, Request};
 use modest_loader::manifest::{OnError, quote_param};
@@ -174,7 +174,7 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         flags,
         measure: false,
         measure_memory: false,
-        caller: Caller::Itself,
+        is_scarce: false,
         budget_bytes: None,
     };
     match load::load(&Linux, &mut Abilities::default(), &request) {

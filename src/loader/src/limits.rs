@@ -45,9 +45,13 @@ pub const DICTIONARY_BYTES: u64 = 8 << 20;
 /// up to twice the image in the kernel, and what comes after (firmware, file systems) about as much again.
 pub const LOW_MEMORY_IMAGES: u64 = 4;
 
-/// Below so much available memory PID 1 has a child process make the calls that load modules, which the kernel can kill where
+/// Below so much available memory, asked before each load, PID 1 has a worker load the module, which the kernel can kill where
 /// memory runs out; it panics if there is nothing to kill. The largest modules (amdgpu) take half of this.
 pub const LOW_MACHINE_BYTES: u64 = 64 << 20;
+
+/// Likewise below this many times the file's length: an image of four times that, as gzip and xz make it, and for loading it as much
+/// as [`LOW_MEMORY_IMAGES`] says. A worker costs a large file nothing that matters, so a plain one counts as much.
+pub const LOW_MACHINE_FILES: u64 = 16;
 
 /// The image's length that a gzip file's last four bytes state is believed up to this many times the file's. Kernel modules
 /// compress to a third; sparse firmware in one may do better; a wrong length must not make the kernel allocate it.

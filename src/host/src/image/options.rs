@@ -27,7 +27,8 @@ pub struct Options {
     pub manifest: Option<(String, Vec<u8>)>,
     /// The text to put in place of the resolved manifest, as it is.
     pub verbatim_manifest: Option<Vec<u8>>,
-    /// Modules to put in beside those that the manifest loads and what the board includes: see [`Included::add`].
+    /// Modules to put in beside those that the manifest loads and what the board includes: names, aliases, or patterns of paths
+    /// in the tree.
     pub include: Vec<String>,
     /// Folders with files of modprobe.d.
     pub config: Vec<PathBuf>,

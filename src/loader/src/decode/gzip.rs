@@ -159,7 +159,7 @@ impl<K: Kernel> Source for Gzip<'_, '_, K> {
 /// This build decodes the format.
 pub const IS_BUILT: bool = true;
 
-/// What the file says of its image; see [`stated_bytes`] for how far that is true.
+/// What the file says of its image; see `stated_bytes` for how far that is true.
 pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
     let image_bytes = stated_bytes(kernel, file, file_bytes);
     Ok(Extent { file_bytes, image_bytes, is_guess: true, ..Extent::default() })

@@ -1,7 +1,7 @@
 //! A module's file and the image in it, decoded in fixed memory.
 //!
 //! [`ImageFile`] is the face of this folder. Each format has a file with the same three items, `IS_BUILT`, `extent` and
-//! `with_source`; where a format is not built, [`absent`] stands in for it.
+//! `with_source`; where a format is not built, `absent.rs` stands in for it.
 
 use crate::errno::Errno;
 use crate::format::Format;

@@ -23,7 +23,7 @@ enum State {
 }
 
 impl<'k, 'd, K: Kernel> Xz<'k, 'd, K> {
-    /// Starts at the start of the file; `dictionary` has [`dictionary_bytes`].
+    /// Starts at the start of the file; `dictionary` has `dictionary_bytes`.
     pub fn new(kernel: &'k K, file: &'k K::File, dictionary: &'d mut [u8]) -> Self {
         let decoder = XzDecoder::with_fixed_size_dict(dictionary);
         Xz { input: Input::new(kernel, file), decoder, state: State::Within }

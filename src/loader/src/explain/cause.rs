@@ -65,7 +65,7 @@ fn timed_out(f: &mut fmt::Formatter<'_>, timeout_ms: u32, is_left: bool) -> fmt:
     };
     write!(
         f,
-        "{ETIMEDOUT}: its init did not return within {time}; {left}. Raise @timeout=, or leave the module out",
+        "{ETIMEDOUT}: not loaded within {time}; {left}. Raise @timeout=, or leave the module out",
         ETIMEDOUT = Errno::ETIMEDOUT
     )
 }

@@ -11,7 +11,8 @@ pub struct Fake {
     files: BTreeMap<String, Rc<Vec<u8>>>,
     read_at_most: Option<usize>,
     fail_read_after: Option<(usize, Errno)>,
-    answers: RefCell<VecDeque<Result<(), CallError>>>,
+    answers: RefCell<VecDeque<Result<(), Errno>>>,
+    workers: RefCell<VecDeque<WorkerError>>,
     /// What was asked of the kernel, but for reads.
     pub calls: RefCell<Vec<String>>,
     /// The images given to init_module.
@@ -19,6 +20,7 @@ pub struct Fake {
     clock: Cell<u64>,
     lacks_finit: bool,
     lacks_userfaultfd: bool,
+    free_bytes: u64,
 }
 
 /// What the fake window takes, and the piece in which it asks for the image.
@@ -54,32 +56,23 @@ impl Fake {
     }
     /// What the next calls of finit_module and init_module return; success once these are used up.
     pub fn answering(self, answers: &[Result<(), Errno>]) -> Self {
-        self.answers.borrow_mut().extend(answers.iter().map(|answer| answer.map_err(CallError::Kernel)));
+        self.answers.borrow_mut().extend(answers);
         self
     }
-    /// What follows them: this failure.
-    pub fn then(self, error: CallError) -> Self {
-        self.answers.borrow_mut().push_back(Err(error));
+    /// What becomes of the next worker: this, whatever it did.
+    pub fn losing(self, error: WorkerError) -> Self {
+        self.workers.borrow_mut().push_back(error);
+        self
+    }
+    pub fn with_free_bytes(mut self, bytes: u64) -> Self {
+        self.free_bytes = bytes;
         self
     }
     fn record(&self, call: String) {
         self.calls.borrow_mut().push(call);
     }
-    fn answer(&self, caller: Caller) -> Result<(), CallError> {
-        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Ok(()));
-        if let Err(CallError::TimedOut { .. }) = answer {
-            self.clock.set(self.clock.get() + u64::from(caller.timeout_ms().unwrap()) * 1000);
-        }
-        answer
-    }
-}
-
-/// Who makes a call, as it is recorded.
-fn by(caller: Caller) -> String {
-    match caller {
-        Caller::Itself => String::new(),
-        Caller::Child => " in a child".into(),
-        Caller::Within(ms) => format!(" in a child within {ms} ms"),
+    fn answer(&self) -> Result<(), Errno> {
+        self.answers.borrow_mut().pop_front().unwrap_or(Ok(()))
     }
 }
 
@@ -122,28 +115,40 @@ impl Kernel for Fake {
         let kind = if is_file { FileKind::Regular } else { FileKind::Directory };
         Ok(Stat { kind, size_bytes: file.content.len() as u64, device: 1 })
     }
-    fn finit_module(&self, file: &File, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError> {
-        self.record(format!("finit {} {:?} {flags}{}", file.path, params.to_str().unwrap(), by(caller)));
-        if self.lacks_finit {
-            return Err(CallError::Kernel(Errno::ENOSYS));
+    fn in_worker<T: Copy + 'static>(
+        &self, timeout_ms: Option<u32>, job: &mut dyn FnMut() -> T,
+    ) -> Result<T, WorkerError> {
+        self.record(timeout_ms.map_or("worker".into(), |ms| format!("worker within {ms} ms")));
+        let result = job();
+        match self.workers.borrow_mut().pop_front() {
+            None => Ok(result),
+            Some(error) => {
+                self.clock.set(self.clock.get() + u64::from(timeout_ms.unwrap_or(0)) * 1000);
+                Err(error)
+            }
         }
-        self.answer(caller)
+    }
+    fn finit_module(&self, file: &File, params: &CStr, flags: u32) -> Result<(), Errno> {
+        self.record(format!("finit {} {:?} {flags}", file.path, params.to_str().unwrap()));
+        if self.lacks_finit { Err(Errno::ENOSYS) } else { self.answer() }
     }
     fn has_finit_module(&self) -> bool {
         !self.lacks_finit
     }
-    fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError> {
-        self.record(format!("init {:?}{}", params.to_str().unwrap(), by(caller)));
+    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
+        self.record(format!("init {:?}", params.to_str().unwrap()));
         self.images.borrow_mut().push(image.to_vec());
-        self.answer(caller)
+        self.answer()
     }
     fn stream_window_bytes(&self) -> Option<usize> {
         self.record("userfaultfd".into());
         (!self.lacks_userfaultfd).then_some(WINDOW_BYTES)
     }
-    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
-        let within = caller.timeout_ms().map_or(String::new(), |ms| format!(" within {ms} ms"));
-        self.record(format!("stream {len_bytes} {:?}{within}", params.to_str().unwrap()));
+    fn free_bytes(&self) -> u64 {
+        self.free_bytes
+    }
+    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), StreamError> {
+        self.record(format!("stream {len_bytes} {:?}", params.to_str().unwrap()));
         let mut image = vec![0; len_bytes];
         open(&mut |source| {
             for piece in image.chunks_mut(WINDOW_BYTES / 3) {
@@ -154,7 +159,7 @@ impl Kernel for Fake {
             Ok(source.finish()?)
         })?;
         self.images.borrow_mut().push(image);
-        Ok(self.answer(caller)?)
+        self.answer().map_err(StreamError::Call)
     }
     fn forget(&self, file: &File, offset: u64, len_bytes: u64) {
         self.record(format!("forget {} {offset} {len_bytes}", file.path));
@@ -187,10 +192,7 @@ impl Kernel for Fake {
     fn spawn(&self, argv: &[&CStr], envp: &[&CStr], timeout_ms: Option<u32>) -> Result<i32, Errno> {
         let within = timeout_ms.map_or(String::new(), |ms| format!(" within {ms} ms"));
         self.record(format!("spawn {argv:?} {envp:?}{within}"));
-        match self.answer(Caller::Itself) {
-            Err(CallError::Kernel(errno)) => Err(errno),
-            answer => answer.map(|()| 0).map_err(|error| panic!("{error:?}")),
-        }
+        self.answer().map(|()| 0)
     }
     fn uevents(&self) -> Option<File> {
         None

@@ -60,38 +60,18 @@ impl<T: AsRef<[u8]> + fmt::Debug> Pages for T {
     }
 }
 
-/// Who makes a call that loads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Caller {
-    /// This process.
-    #[default]
-    Itself,
-    /// A child process, which the kernel may kill: then the call is ENOMEM.
-    Child,
-    /// The same, for so many ms at most.
-    Within(u32),
-}
-
-impl Caller {
-    /// The call's time in ms, if it has a limit.
-    pub fn timeout_ms(self) -> Option<u32> {
-        match self {
-            Caller::Within(ms) => Some(ms),
-            _ => None,
-        }
-    }
-}
-
-/// Why a call that loads failed. In builds without the feature `time`, an errno.
+/// Why a worker reported nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// The kernel refused the module, or its init did.
-    Kernel(Errno),
-    /// See [`crate::load::Failure::TimedOut`].
+pub enum WorkerError {
+    /// No process could be made.
+    Start(Errno),
+    /// It was killed: what the kernel kills for is lack of memory.
+    Killed,
+    /// It did not end in its time.
     TimedOut {
         /// The time that it had.
         timeout_ms: u32,
-        /// Whether the call goes on.
+        /// Whether nothing ended it: it is left behind in a call of the kernel.
         is_left: bool,
     },
 }
@@ -109,19 +89,13 @@ pub enum StreamError {
     Memory(Errno),
     /// Its source does not hand it out.
     Source(DecodeError),
-    /// The call that loads failed.
-    Call(CallError),
+    /// The kernel refused the module, or its init did.
+    Call(Errno),
 }
 
 impl From<DecodeError> for StreamError {
     fn from(error: DecodeError) -> StreamError {
         StreamError::Source(error)
-    }
-}
-
-impl From<CallError> for StreamError {
-    fn from(error: CallError) -> StreamError {
-        StreamError::Call(error)
     }
 }
 
@@ -145,19 +119,25 @@ pub trait Kernel {
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Kind and size of an open file (fstat(2)).
     fn stat(&self, file: &Self::File) -> Result<Stat, Errno>;
+    /// Has a worker do `job`: a process with a copy of this one's memory, which ends with it and may be killed alone. Of what the
+    /// job changes only its result is seen here, which must refer to nothing that the job made.
+    fn in_worker<T: Copy + 'static>(
+        &self, timeout_ms: Option<u32>, job: &mut dyn FnMut() -> T,
+    ) -> Result<T, WorkerError>;
     /// Loads the module in `file` (finit_module(2)); `flags` are `MODULE_INIT_*` of `linux/module.h`.
-    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError>;
+    fn finit_module(&self, file: &Self::File, params: &CStr, flags: u32) -> Result<(), Errno>;
     /// Whether the kernel knows finit_module at all (since 3.8), whatever it answered to a module.
     fn has_finit_module(&self) -> bool;
-    /// Loads the module at `image` (init_module(2)). After [`CallError::TimedOut`] with a call that was left behind, image and
-    /// parameters must stay where they are, as with the calls above and below.
-    fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError>;
+    /// Loads the module at `image` (init_module(2)).
+    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno>;
     /// User memory that [`Kernel::stream_module`] takes besides its source; `None` where the kernel cannot do it.
     fn stream_window_bytes(&self) -> Option<usize>;
     /// Loads the module whose image of `len_bytes` is what the source makes, piece by piece (init_module(2) on memory that
-    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed. It is
-    /// always a child process that makes the call.
-    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError>;
+    /// userfaultfd(2) fills). The last piece is handed over only when the source has confirmed its end and is closed.
+    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), StreamError>;
+    /// Memory that nothing uses, not even to cache files, in bytes (sysinfo(2)): less than what is available, but asked in
+    /// a hundredth of the time.
+    fn free_bytes(&self) -> u64;
     /// Lets the page cache drop a part of `file` that will not be read again (posix_fadvise(2)); best effort.
     fn forget(&self, file: &Self::File, offset: u64, len_bytes: u64);
     /// Deletes a file of the initramfs, whose memory it gives back; EXDEV if the file is not in memory, ELOOP if it

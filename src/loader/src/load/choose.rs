@@ -17,6 +17,8 @@ pub struct Facts {
     pub wanted: Option<LoadPath>,
     /// Whether the manifest has the image's digest, so that it is read or decoded here.
     pub is_pinned: bool,
+    /// Whether the machine has so little memory that what the kernel takes is weighed too.
+    pub is_scarce: bool,
     /// Whether the kernel has finit_module (since 3.8).
     pub has_finit: bool,
     /// The format that the kernel decompresses, by `/sys/module/compression`, if any.
@@ -49,7 +51,11 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
     }
     // There is nothing better, whatever else is so.
     if facts.can(LoadPath::Finit) && !facts.is_pinned && matches!(facts.wanted, None | Some(LoadPath::Finit)) {
-        return Ok(Choice::Take(LoadPath::Finit));
+        return match facts.memory {
+            None if facts.is_scarce => Ok(Choice::AskMemory),
+            Some(Some(memory)) => memory.allows(0).map(|()| Choice::Take(LoadPath::Finit)),
+            _ => Ok(Choice::Take(LoadPath::Finit)),
+        };
     }
     if let Some(question) = facts.question() {
         return Ok(question);
@@ -64,7 +70,7 @@ pub fn choose(facts: &Facts) -> Result<Choice, Refusal> {
         Some(path) => return Err(Refusal::Unfit(path, facts.format)),
         None => facts.automatic().ok_or(Refusal::NoDecoder(facts.format, facts.kernel_decodes.flatten()))?,
     };
-    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned;
+    let takes_memory = matches!(path, LoadPath::Stream | LoadPath::Buffer) || facts.is_pinned || facts.is_scarce;
     if let (true, Some(Some(memory))) = (takes_memory, facts.memory) {
         memory.allows(memory.added(path, facts.window()))?;
     }

@@ -9,6 +9,7 @@ const PLAIN: Facts = Facts {
     window_bytes: Some(None),
     memory: None,
     is_pinned: false,
+    is_scarce: false,
 };
 
 /// The path that is taken where nothing else is to be asked; there is memory enough where `facts` has no figures.
@@ -37,12 +38,15 @@ fn it_asks_for_no_more_than_it_depends_on() {
         format: Format::Plain,
         wanted: None,
         is_pinned: false,
+        is_scarce: false,
         has_finit: true,
         kernel_decodes: None,
         window_bytes: None,
         memory: None,
     };
     assert_eq!(choose(&unknown), Ok(Choice::Take(LoadPath::Finit)));
+    let scarce = Facts { is_scarce: true, ..unknown };
+    assert_eq!(choose(&scarce), Ok(Choice::AskMemory));
     let buffer = Facts { wanted: Some(LoadPath::Buffer), ..unknown };
     assert_eq!(choose(&buffer), Ok(Choice::AskWindow));
     assert_eq!(choose(&Facts { window_bytes: Some(None), ..buffer }), Ok(Choice::AskMemory));

@@ -2,7 +2,7 @@
 
 use super::choose::Refusal;
 use crate::errno::Errno;
-use crate::kernel::{CallError, StreamError};
+use crate::kernel::{StreamError, WorkerError};
 use crate::pin::Mismatch;
 use crate::source::DecodeError;
 
@@ -23,11 +23,11 @@ pub enum Failure {
     Mismatch(Mismatch),
     /// The kernel refused the module, or its init did.
     Kernel(Errno),
-    /// The call that loads did not return in its time: it was ended, or is left behind in a process that nothing ends.
+    /// It was not loaded in its time: the load was ended, or is left behind in a process that nothing ends.
     TimedOut {
         /// The time that it had.
         timeout_ms: u32,
-        /// Whether the call goes on.
+        /// Whether the load goes on.
         is_left: bool,
     },
     /// The kernel is still busy with the module, which was left behind.
@@ -35,7 +35,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether the call goes on. What it reads must stay where it is, in memory that is never given back.
+    /// Whether the load goes on.
     pub fn is_left(self) -> bool {
         match self {
             Failure::TimedOut { is_left, .. } => is_left,
@@ -66,11 +66,12 @@ impl Failure {
     }
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Failure {
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Failure {
         match error {
-            CallError::Kernel(errno) => Failure::Kernel(errno),
-            CallError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
+            WorkerError::Start(errno) => Failure::Memory(errno),
+            WorkerError::Killed => Failure::Kernel(Errno::ENOMEM),
+            WorkerError::TimedOut { timeout_ms, is_left } => Failure::TimedOut { timeout_ms, is_left },
         }
     }
 }
@@ -80,7 +81,7 @@ impl From<StreamError> for Failure {
         match error {
             StreamError::Memory(errno) => Failure::Memory(errno),
             StreamError::Source(error) => error.into(),
-            StreamError::Call(error) => error.into(),
+            StreamError::Call(errno) => Failure::Kernel(errno),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::elf::{Bytes, Decoded, FileBytes};
 use crate::errno::Errno;
 use crate::format::Format;
 use crate::kernel::machine;
-use crate::kernel::{CallError, Caller, Kernel, Opener, StreamError, Taker, read_small};
+use crate::kernel::{Kernel, Opener, StreamError, Taker, read_small};
 use crate::load_path::LoadPath;
 use crate::name;
 use crate::pin::Pin;
@@ -60,8 +60,8 @@ pub struct Request<'a> {
     pub measure: bool,
     /// Whether to measure the loader's own memory while it is in use, for a report.
     pub measure_memory: bool,
-    /// Who makes the call that loads: see [`crate::limits::LOW_MACHINE_BYTES`].
-    pub caller: Caller,
+    /// Whether the machine has little memory, so that the file's length is compared with it before any call.
+    pub is_scarce: bool,
 }
 
 /// How a module was loaded.
@@ -172,6 +172,7 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
             format: self.image.format,
             wanted: self.request.path,
             is_pinned: self.request.sha256.is_some(),
+            is_scarce: self.request.is_scarce,
             has_finit: abilities.has_finit,
             kernel_decodes: abilities.kernel_decodes,
             window_bytes: abilities.window_bytes,
@@ -237,17 +238,17 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
         }
         self.measure_own();
         match path {
-            LoadPath::Finit => Ok(kernel.finit_module(file, request.params, request.flags, request.caller)?),
+            LoadPath::Finit => kernel.finit_module(file, request.params, request.flags).map_err(Failure::Kernel),
             LoadPath::FinitCompressed => {
                 let flags = request.flags | COMPRESSED_FILE;
-                Ok(kernel.finit_module(file, request.params, flags, request.caller)?)
+                kernel.finit_module(file, request.params, flags).map_err(Failure::Kernel)
             }
             _ if request.flags != 0 => Err(Failure::Refusal(Refusal::Force(*format))),
             LoadPath::Mmap => self.mmap(),
             LoadPath::Stream => {
                 let len_bytes = self.image_bytes()?;
                 let mut open = |take: Taker<'_>| self.with_checked_source(take);
-                Ok(kernel.stream_module(len_bytes, request.params, request.caller, &mut open)?)
+                Ok(kernel.stream_module(len_bytes, request.params, &mut open)?)
             }
             LoadPath::Buffer => self.buffer(&mut |take: Taker<'_>| self.with_checked_source(take)),
         }
@@ -320,8 +321,7 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
             return Err(Failure::Kernel(Errno::ENOEXEC));
         }
         let region = kernel.map(&self.image.file, len_bytes as usize).map_err(Failure::Memory)?;
-        let result = kernel.init_module(region.as_ref(), self.request.params, self.request.caller);
-        having_read(region, result)
+        kernel.init_module(region.as_ref(), self.request.params).map_err(Failure::Kernel)
     }
 
     fn buffer(&self, open: Opener) -> Result<(), Failure> {
@@ -332,18 +332,8 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
             n if n == len_bytes => Ok(source.finish()?),
             _ => Err(DecodeError::Length.into()),
         })?;
-        let result = kernel.init_module(image, self.request.params, self.request.caller);
-        having_read(region, result)
+        kernel.init_module(image, self.request.params).map_err(Failure::Kernel)
     }
-}
-
-/// What a call that read `memory` came to.
-fn having_read<R>(memory: R, result: Result<(), CallError>) -> Result<(), Failure> {
-    let result = result.map_err(Failure::from);
-    if result.is_err_and(Failure::is_left) {
-        core::mem::forget(memory);
-    }
-    result
 }
 
 /// The format that the kernel decompresses modules in, if it does (since 5.17).

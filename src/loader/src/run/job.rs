@@ -8,9 +8,9 @@ use super::names::state::{Known, exporters};
 use super::state::{Run, optional};
 use crate::errno::Errno;
 use crate::explain::{self, FailedLoad};
-use crate::kernel::machine::{ModuleState, is_live, module_state};
-use crate::kernel::{Caller, Kernel};
-use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
+use crate::kernel::Kernel;
+use crate::kernel::machine::{ModuleState, available_bytes, is_live, module_state};
+use crate::limits::{LOW_MACHINE_BYTES, LOW_MACHINE_FILES, RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
 use crate::load::{self, Failure, Loaded, Request};
 use crate::manifest::Entry;
 use crate::name::{self, Name};
@@ -72,12 +72,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return Done::Failed;
         }
         let result = self.attempt(&mut prepared);
-        let done = self.judge(&prepared, result);
-        if result.is_err_and(Failure::is_left) {
-            // The call that goes on may read them.
-            core::mem::forget(params);
-        }
-        done
+        self.judge(&prepared, result)
     }
 
     /// Whether the module is there already. Asking takes one call, and loading it again to learn that much takes reading it
@@ -101,7 +96,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn request<'j>(&self, job: &Job<'j, K>, file: &'j CStr, params: &'j CStr) -> Request<'j> {
-        let Entry { path, size_bytes, sha256, times, .. } = job.entry;
+        let Entry { path, size_bytes, sha256, .. } = job.entry;
         Request {
             file,
             params,
@@ -112,28 +107,24 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             flags: 0,
             measure: self.log.wants(Level::Info),
             measure_memory: self.log.wants(Level::Debug),
-            caller: match times.timeout_ms() {
-                Some(ms) => Caller::Within(ms),
-                _ if self.in_child => Caller::Child,
-                _ => Caller::Itself,
-            },
+            is_scarce: false,
         }
     }
 
     /// Loads the file; again for as long as that may help and the entry allows it. Only the manifest's word for it makes an
     /// init run twice.
     fn attempt(&mut self, prepared: &mut Prepared<K>) -> Result<Loaded, Failure> {
-        let (mut wait_ms, retries) = (RETRY_WAIT_MS, prepared.job.entry.times.retries());
+        let (mut wait_ms, times) = (RETRY_WAIT_MS, prepared.job.entry.times);
         if prepared.request.measure {
             prepared.since_us = self.kernel.now_us();
         }
         loop {
             prepared.tries += 1;
-            let failure = match self.load_opened(&prepared.request) {
+            let failure = match self.load_once(&prepared.request, times.timeout_ms()) {
                 Ok(loaded) => return Ok(loaded),
                 Err(failure) => failure,
             };
-            if prepared.tries > u32::from(retries) || !failure.may_pass() {
+            if prepared.tries > u32::from(times.retries()) || !failure.may_pass() {
                 self.has_left |= failure.is_left();
                 return Err(failure);
             }
@@ -143,13 +134,46 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         }
     }
 
-    /// Loads a file from where it may be.
-    fn load_opened(&mut self, request: &Request) -> Result<Loaded, Failure> {
-        if !self.is_confined {
-            return load::load(self.kernel, &mut self.abilities, request);
+    /// Makes one try, and decides who does: a worker where that may take too long or be killed, else this process.
+    fn load_once(&mut self, request: &Request, timeout_ms: Option<u32>) -> Result<Loaded, Failure> {
+        let mut file = None;
+        // Opening may take its time too.
+        if timeout_ms.is_none() {
+            let opened = self.open(request.file)?;
+            if !self.is_scarce_for(&opened) {
+                return load::load_file(self.kernel, &mut self.abilities, request, opened);
+            }
+            file = Some(opened);
         }
-        let file = self.open_beneath(request.file).map_err(Failure::Open)?;
-        load::load_file(self.kernel, &mut self.abilities, request, file)
+        let request = Request { is_scarce: timeout_ms.is_none(), ..*request };
+        let kernel = self.kernel;
+        let worked = kernel.in_worker(timeout_ms, &mut || {
+            let file = file.take().map_or_else(|| self.open(request.file), Ok);
+            let result = file.and_then(|file| load::load_file(kernel, &mut self.abilities, &request, file));
+            (result, self.abilities)
+        });
+        let (result, abilities) = worked?;
+        self.abilities = abilities;
+        result
+    }
+
+    /// Opens a file from where it may be.
+    fn open(&mut self, file: &CStr) -> Result<K::File, Failure> {
+        let opened = if self.is_confined { self.open_beneath(file) } else { self.kernel.open(file) };
+        opened.map_err(Failure::Open)
+    }
+
+    /// Whether loading the file may take more memory than there is. Only PID 1 has to care: without anything to kill, the kernel
+    /// panics.
+    fn is_scarce_for(&self, file: &K::File) -> bool {
+        if !self.options.is_init {
+            return false;
+        }
+        let file_bytes = self.kernel.stat(file).map_or(0, |stat| stat.size_bytes);
+        let wanted_bytes = LOW_MACHINE_BYTES.max(file_bytes.saturating_mul(LOW_MACHINE_FILES));
+        // What is free is asked first, since that costs next to nothing.
+        let free_bytes = self.kernel.free_bytes();
+        free_bytes < wanted_bytes && available_bytes(self.kernel).unwrap_or(free_bytes) < wanted_bytes
     }
 
     fn pause(&self, ms: u32) {

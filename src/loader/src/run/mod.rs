@@ -1,14 +1,14 @@
 //! The loop: each line of the manifest in turn, each entry to its jobs, each failure to the policy.
 //!
-//! [`job`] loads one module file. [`names`] turns names, aliases and devices into jobs; a build that takes only paths has
-//! `paths/` in its place. What all of them share is in [`state`].
+//! `job` loads one module file. `names` turns names, aliases and devices into jobs; a build that takes only paths has
+//! `paths/` in its place. What all of them share is in `state`.
 
 use core::ffi::CStr;
 
 use crate::explain::{self, KernelLog};
 use crate::kernel::lines::{LineError, Lines};
-use crate::kernel::{FileKind, Kernel, machine};
-use crate::limits::{CMDLINE_CONFIG_BYTES, LINE_BYTES, LOW_MACHINE_BYTES, PATH_BYTES};
+use crate::kernel::{FileKind, Kernel};
+use crate::limits::{CMDLINE_CONFIG_BYTES, LINE_BYTES, PATH_BYTES};
 use crate::load::Abilities;
 use crate::manifest::{Entry, Line, OnError};
 use crate::name;
@@ -52,7 +52,6 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         options,
         abilities: Abilities::default(),
         budget_bytes: options.budget_bytes,
-        in_child: options.is_init && machine::available_bytes(kernel).is_some_and(|bytes| bytes < LOW_MACHINE_BYTES),
         root: SearchRoot::default(),
         is_confined: false,
         folder: None,

@@ -105,7 +105,6 @@ pub(super) struct Run<'r, 'o, K: Kernel, L> {
     pub options: &'r Options<'o>,
     pub abilities: Abilities,
     pub budget_bytes: Option<u64>,
-    pub in_child: bool,
     pub root: SearchRoot,
     /// Whether no file outside of the root is loaded.
     pub is_confined: bool,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
-use crate::kernel::CallError;
+use crate::kernel::WorkerError;
 use crate::kernel::fake::Fake;
 use core::fmt;
 use std::cell::RefCell;
@@ -190,26 +190,61 @@ fn a_dry_run_loads_nothing_and_shows_all() {
     assert!(!fake.calls.take().iter().any(|c| c.starts_with("finit")));
 }
 
+/// The calls that load, and the workers that make them, of PID 1 or another process.
+fn loads_of(fake: &Fake, is_init: bool) -> Vec<String> {
+    let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
+    let (manifest, dry_run) = (c"/m", false);
+    let options = Options { manifest, cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
+    run(fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
+    let calls = fake.calls.take().into_iter();
+    calls.filter(|call| ["worker", "finit"].iter().any(|load| call.starts_with(load))).collect()
+}
+
 #[test]
-fn where_memory_is_scarce_pid_1_has_a_child_that_can_be_killed() {
-    for (available, is_init, in_child) in [("65535", true, true), ("65535", false, false), ("65536", true, false)] {
-        let fake = tree("/t/a.ko\n").with_file("/proc/meminfo", format!("MemAvailable: {available} kB\n").as_bytes());
-        let (cmdline, on_policy) = (Cmdline::default(), |_: &OnError| {});
-        let (manifest, dry_run) = (c"/m", false);
-        let options = Options { manifest, cmdline, budget_bytes: None, is_init, dry_run, on_policy: &on_policy };
-        run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
-        let finit = fake.calls.take().into_iter().find(|call| call.starts_with("finit")).unwrap();
-        assert_eq!(finit.ends_with("in a child"), in_child, "{finit}");
+fn where_memory_is_scarce_pid_1_has_a_worker_that_can_be_killed() {
+    let meminfo = |kib: &str| format!("MemAvailable: {kib} kB\n").into_bytes();
+    for (available, is_init, is_scarce) in [("65535", true, true), ("65535", false, false), ("65536", true, false)] {
+        let loads = loads_of(&tree("/t/a.ko\n").with_file("/proc/meminfo", &meminfo(available)), is_init);
+        assert_eq!(loads.contains(&"worker".to_string()), is_scarce, "{available} {is_init}: {loads:?}");
+    }
+    // What is free is enough to know; and a large file wants more than a small one.
+    let large = [b"\x7fELF".to_vec(), vec![0; 8 << 20]].concat();
+    for (free, worker) in [(64 << 20, &["finit /t/b.ko \"\" 0", "worker"][..]), (129 << 20, &["finit /t/b.ko \"\" 0"])]
+    {
+        let fake = tree("/t/b.ko\n/t/a.ko\n").with_file("/t/a.ko", &large).with_free_bytes(free);
+        let fake = fake.with_file("/proc/meminfo", &meminfo("65536"));
+        assert_eq!(loads_of(&fake, true), [worker, &["finit /t/a.ko \"\" 0"]].concat());
     }
 }
 
 #[test]
+fn each_worker_that_is_killed_costs_one_module() {
+    let lost = |fake: Fake| fake.losing(WorkerError::Killed).losing(WorkerError::Killed);
+    let manifest = "/t/a.ko @timeout=5s\n/t/b.ko @timeout=5s\n/t/c.ko @timeout=5s\n";
+    let (outcome, lines) = run_on(&lost(tree(manifest)), false);
+    assert_eq!((outcome.loaded, outcome.failed, outcome.stopped), (1, 2, false));
+    assert!(lines[0].starts_with("Error a: ENOMEM: ") && lines[1].starts_with("Error b: ENOMEM: "), "{lines:?}");
+    // What one learnt of the kernel, the next need not ask.
+    let (outcome, _) =
+        run_on(&tree(manifest).with_file("/t/a.ko", b"a").with_file("/t/b.ko", b"b").without_finit(), false);
+    assert_eq!(outcome.loaded, 2);
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_figures() {
+    let image = [b"\x7fELF".to_vec(), vec![0; 9 << 20]].concat();
+    let fake = tree("/t/a.ko\n").with_file("/t/a.ko", &image).with_file("/proc/meminfo", b"MemAvailable: 9000 kB\n");
+    assert_eq!(loads_of(&fake, true), ["worker"]);
+    assert_eq!(loads_of(&fake, false), ["finit /t/a.ko \"\" 0"], "only PID 1 has to care");
+}
+
+#[test]
 fn a_load_has_its_time() {
-    const LEFT: CallError = CallError::TimedOut { timeout_ms: 5000, is_left: true };
-    const TOLD: &str = "Error a: ETIMEDOUT: its init did not return within 5 s; nothing could end it, so it was left behind: until a \
+    const LEFT: WorkerError = WorkerError::TimedOut { timeout_ms: 5000, is_left: true };
+    const TOLD: &str = "Error a: ETIMEDOUT: not loaded within 5 s; nothing could end it, so it was left behind: until a \
         restart the module can be neither used nor loaded. Raise @timeout=, or leave the module out, /t/a.ko";
     let manifest = "/t/a.ko @timeout=5s\n/t/a.ko @optional\n/t/b.ko @timeout=5s\n";
-    let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"coming\n");
+    let fake = tree(manifest).losing(LEFT).with_file("/sys/module/a/initstate", b"coming\n");
     let (outcome, lines) = run_on(&fake, false);
     assert_eq!((outcome.loaded, outcome.failed), (1, 1));
     assert_eq!(lines[0], TOLD);
@@ -217,20 +252,26 @@ fn a_load_has_its_time() {
     assert_eq!(lines[1], again);
     let loads = |fake: &Fake| {
         let calls = fake.calls.take().into_iter();
-        calls.filter(|call| ["finit", "init", "stream"].iter().any(|load| call.starts_with(load))).collect::<Vec<_>>()
+        let is_load = |call: &String| ["worker", "open /t", "finit"].iter().any(|load| call.starts_with(load));
+        calls.filter(is_load).collect::<Vec<_>>()
     };
-    let within = "in a child within 5000 ms";
-    assert_eq!(loads(&fake), ["a", "b"].map(|name| format!("finit /t/{name}.ko \"\" 0 {within}")));
+    let load =
+        |name| ["worker within 5000 ms".into(), format!("open /t/{name}.ko"), format!("finit /t/{name}.ko \"\" 0")];
+    assert_eq!(loads(&fake), ["a", "b"].map(load).concat());
     // What came back meanwhile may be loaded, or be there.
-    let fake = tree(manifest).then(LEFT).with_file("/sys/module/a/initstate", b"live\n");
+    let fake = tree(manifest).losing(LEFT).with_file(
+        "/sys/module/a/initstate",
+        b"live
+",
+    );
     assert_eq!(run_as(true, &fake, false).0.loaded, 2);
     // Optional, with each path; and the policy.
     for path in ["finit", "stream", "mmap", "buffer"] {
         let fake = tree(&format!("@on-error stop\n/t/x.ko @timeout=5s @optional @path={path} p=1\n/t/b.ko\n"));
-        let (outcome, lines) = run_on(&fake.with_file("/t/x.ko", b"image").then(LEFT), false);
+        let (outcome, lines) = run_on(&fake.with_file("/t/x.ko", b"image").losing(LEFT), false);
         assert_eq!((outcome.loaded, outcome.failed), (1, 0), "{lines:?}");
     }
-    let (outcome, lines) = run_on(&tree("@on-error stop\n/t/a.ko @timeout=5s\n/t/b.ko\n").then(LEFT), false);
+    let (outcome, lines) = run_on(&tree("@on-error stop\n/t/a.ko @timeout=5s\n/t/b.ko\n").losing(LEFT), false);
     assert_eq!((outcome.loaded, outcome.failed, outcome.stopped), (0, 1, true), "{lines:?}");
 }
 
@@ -279,11 +320,11 @@ fn what_may_pass_is_tried_again_as_often_as_is_said() {
     assert_eq!(opens("/t/none.ko"), 4);
     // What was ended may be tried again, what goes on may not.
     for (is_left, tries) in [(false, 2), (true, 1)] {
-        let error = CallError::TimedOut { timeout_ms: 1500, is_left };
-        let fake = tree("/t/a.ko @retry=1 @timeout=1500ms\n").then(error);
+        let error = WorkerError::TimedOut { timeout_ms: 1500, is_left };
+        let fake = tree("/t/a.ko @retry=1 @timeout=1500ms\n").losing(error);
         let (outcome, lines) = run_on(&fake, false);
         assert_eq!((outcome.loaded, loads(&fake)), (usize::from(!is_left), tries), "{lines:?}");
-        assert!(lines[0].contains(": its init did not return within 1500 ms; "), "{lines:?}");
+        assert!(lines[0].contains(": not loaded within 1500 ms; "), "{lines:?}");
     }
 }
 

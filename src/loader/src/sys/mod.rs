@@ -11,7 +11,7 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use linux_raw_sys::{general as nr, net, netlink};
 
 use crate::errno::Errno;
-use crate::kernel::{CallError, Caller, FileKind, Kernel, Opener, Stat, StreamError};
+use crate::kernel::{FileKind, Kernel, Opener, Stat, StreamError, WorkerError};
 use crate::limits::SPAWN_STRINGS;
 use crate::report::Output;
 
@@ -26,6 +26,7 @@ pub mod bench;
 mod child;
 mod paged;
 mod stream;
+mod worker;
 
 #[cfg(not(any(target_arch = "arm", target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64")))]
 compile_error!("modest knows the system calls of arm, aarch64, riscv64 and x86_64");
@@ -257,6 +258,13 @@ pub fn sleep_ms(ms: u32) {
     }
 }
 
+/// pipe2(2): the end to read from, and the end to write to.
+fn pipe() -> Result<(Fd, Fd), Errno> {
+    let mut fds = [-1; 2];
+    call(nr::__NR_pipe2, [&raw mut fds as usize, O_CLOEXEC as usize])?;
+    Ok((Fd(fds[0]), Fd(fds[1])))
+}
+
 /// ppoll(2), for this time or for ever: which of them has something to read, or has ended.
 fn poll<const N: usize>(fds: [&Fd; N], timeout_ms: Option<u32>) -> Result<[bool; N], Errno> {
     ppoll(fds.map(|fd| nr::pollfd { fd: fd.0, events: nr::POLLIN as i16, revents: 0 }), timeout_ms)
@@ -288,6 +296,17 @@ fn uevents() -> Result<Fd, Errno> {
     let address = netlink::sockaddr_nl { nl_family: net::AF_NETLINK as _, nl_pad: 0, nl_pid: 0, nl_groups: group };
     call(nr::__NR_bind, [fd.0 as usize, &raw const address as usize, size_of_val(&address)])?;
     Ok(fd)
+}
+
+/// sysinfo(2): `freeram`, in bytes.
+// Words are as long as on the architecture.
+#[allow(clippy::unnecessary_cast)]
+fn free_bytes() -> u64 {
+    let mut info = MaybeUninit::<linux_raw_sys::system::sysinfo>::zeroed();
+    let _ = call(nr::__NR_sysinfo, [info.as_mut_ptr() as usize]);
+    // SAFETY: zeroed integers are valid, and what the kernel fills are integers.
+    let info = unsafe { info.assume_init() };
+    info.freeram as u64 * u64::from(info.mem_unit)
 }
 
 /// getpid(2).
@@ -416,6 +435,13 @@ pub fn ignore_sigpipe() {
 /// wait4(2) for any child, without blocking: reaps one zombie. `false` when there was none.
 pub fn reap() -> bool {
     matches!(call(nr::__NR_wait4, [usize::MAX, 0, nr::WNOHANG as usize]), Ok(pid) if pid > 0)
+}
+
+/// wait4(2) for one child: its status.
+fn wait(pid: usize) -> Result<i32, Errno> {
+    let mut status = 0;
+    call_restarting(nr::__NR_wait4, [pid, &raw mut status as usize, 0, 0])?;
+    Ok(status)
 }
 
 /// What reboot(2) shall do.
@@ -563,26 +589,35 @@ impl Kernel for Linux {
         fstat(file)
     }
 
-    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32, caller: Caller) -> Result<(), CallError> {
-        child::load(nr::__NR_finit_module, [file.0 as usize, params.as_ptr() as usize, flags as usize], caller)
+    fn in_worker<T: Copy + 'static>(
+        &self, timeout_ms: Option<u32>, job: &mut dyn FnMut() -> T,
+    ) -> Result<T, WorkerError> {
+        worker::run(timeout_ms, job)
+    }
+
+    fn finit_module(&self, file: &Fd, params: &CStr, flags: u32) -> Result<(), Errno> {
+        call(nr::__NR_finit_module, [file.0 as usize, params.as_ptr() as usize, flags as usize]).map(drop)
     }
 
     fn has_finit_module(&self) -> bool {
         // No file has this number: a kernel that knows the call says EBADF.
-        self.finit_module(&Fd::inherited(-1), c"", 0, Caller::Itself) != Err(CallError::Kernel(Errno::ENOSYS))
+        self.finit_module(&Fd::inherited(-1), c"", 0) != Err(Errno::ENOSYS)
     }
 
-    fn init_module(&self, image: &[u8], params: &CStr, caller: Caller) -> Result<(), CallError> {
-        let args = [image.as_ptr() as usize, image.len(), params.as_ptr() as usize];
-        child::load(nr::__NR_init_module, args, caller)
+    fn init_module(&self, image: &[u8], params: &CStr) -> Result<(), Errno> {
+        call(nr::__NR_init_module, [image.as_ptr() as usize, image.len(), params.as_ptr() as usize]).map(drop)
     }
 
     fn stream_window_bytes(&self) -> Option<usize> {
         stream::window_bytes()
     }
 
-    fn stream_module(&self, len_bytes: usize, params: &CStr, caller: Caller, open: Opener) -> Result<(), StreamError> {
-        stream::stream(len_bytes, caller, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+    fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), StreamError> {
+        stream::stream(len_bytes, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+    }
+
+    fn free_bytes(&self) -> u64 {
+        free_bytes()
     }
 
     fn forget(&self, file: &Fd, offset: u64, len_bytes: u64) {

@@ -1,17 +1,17 @@
 //! The window: user memory that a system call reads from start to end while it is being made, a piece at a time.
 //!
-//! The image's length of addresses is mapped without memory behind it and registered with userfaultfd(2). A child process
-//! that shares our memory calls init_module on it. The kernel copies the image in order; where it comes to a page that is
+//! The image's length of addresses is mapped without memory behind it and registered with userfaultfd(2). A second
+//! thread calls init_module on it. The kernel copies the image in order; where it comes to a page that is
 //! not there, it waits, and this side makes the next piece, puts it there, and takes away what lies more than a piece
 //! behind. Whatever goes wrong here, the addresses are unmapped and the kernel's copy ends in EFAULT: nothing is loaded.
 
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
-use super::child::{Child, ChildCall, pipe};
+use super::child::{ChildCall, Thread};
 use super::{Fd, Region, arch, call, mmap, read};
 use crate::errno::Errno;
-use crate::kernel::{CallError, Caller, Opener, StreamError};
+use crate::kernel::{Opener, StreamError};
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
 use crate::source::{DecodeError, Source};
 
@@ -25,41 +25,22 @@ pub(super) fn window_bytes() -> Option<usize> {
 ///
 /// `reader` gives number and arguments of a call that reads the region, once and in order, given where it begins.
 pub(super) fn stream(
-    len: usize, caller: Caller, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
+    len: usize, open: Opener, reader: impl FnOnce(usize) -> (u32, [usize; 3]),
 ) -> Result<(), StreamError> {
     let mut window = Window::new(len).map_err(StreamError::Memory)?;
-    let (ended, alive) = pipe().map_err(StreamError::Memory)?;
     let (number, args) = reader(window.at);
     let request = ChildCall::new(number, args);
-    let child = Child::start(&request).map_err(StreamError::Memory)?;
-    window.limit(caller);
-    // From here on the child alone holds the pipe open: it reads as ended when the child is.
-    drop(alive);
+    let thread = Thread::start(&request).map_err(StreamError::Memory)?;
     // The last piece waits until what made it has given back its memory: linking the module takes more than copying it.
-    let served = open(&mut |source| window.serve(&ended, source)).and_then(|()| window.end(&ended));
-    if let Err(StreamError::Call(CallError::TimedOut { timeout_ms, .. })) = served {
-        if !child.kill(&ended) {
-            // It may still be copying, and where the window is there shall be nothing else.
-            core::mem::forget(window);
-            return Err(StreamError::Call(CallError::TimedOut { timeout_ms, is_left: true }));
-        }
-        // It may have come back at the last moment.
-        return if request.was_killed() {
-            served
-        } else {
-            request.result().map_err(|errno| StreamError::Call(CallError::Kernel(errno)))
-        };
-    }
-    // If serving broke off, the child's copy ends now, for there is nothing left to copy.
+    let served = open(&mut |source| window.serve(&thread.ended, source)).and_then(|()| window.end(&thread.ended));
+    // If serving broke off, the copy ends now, for there is nothing left to copy.
     drop(window);
-    drop(child);
+    let called = thread.join();
     served?;
-    request.result().map_err(|errno| {
-        if request.was_killed() { StreamError::Memory(errno) } else { StreamError::Call(CallError::Kernel(errno)) }
-    })
+    called.map_err(StreamError::Call)
 }
 
-/// The region that the child reads.
+/// The region that the thread reads.
 struct Window {
     uffd: Fd,
     at: usize,
@@ -73,8 +54,6 @@ struct Window {
     piece: Region,
     /// Whether the last piece has been made.
     is_whole: bool,
-    /// The child's time in ms, and the end of it in µs of the monotonic clock.
-    limit: Option<(u32, u64)>,
 }
 
 impl Drop for Window {
@@ -92,8 +71,7 @@ impl Window {
         let uffd = userfaultfd()?;
         let piece = anonymous(piece_len)?;
         let region = anonymous(mapped_len)?;
-        let window =
-            Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false, limit: None };
+        let window = Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false };
         // The window's own drop unmaps it.
         core::mem::forget(region);
         let mut register =
@@ -106,7 +84,7 @@ impl Window {
         nr::uffdio_range { start: self.at as u64, len: self.mapped_len as u64 }
     }
 
-    /// Makes what the child waits for, up to the last piece, until the child ends.
+    /// Makes what the call waits for, up to the last piece, until it ends.
     fn serve(&mut self, ended: &Fd, source: &mut dyn Source) -> Result<(), StreamError> {
         while let Some(offset) = self.wait(ended)? {
             while self.filled <= offset {
@@ -120,7 +98,7 @@ impl Window {
         Ok(())
     }
 
-    /// Hands over the last piece, if it was made, and waits for the child's end.
+    /// Hands over the last piece, if it was made, and waits for the call's end.
     fn end(&mut self, ended: &Fd) -> Result<(), StreamError> {
         if self.is_whole {
             self.hand_over().map_err(StreamError::Memory)?;
@@ -128,25 +106,10 @@ impl Window {
         self.wait(ended).map(drop)
     }
 
-    /// From here on the child has so long.
-    fn limit(&mut self, caller: Caller) {
-        self.limit = caller.timeout_ms().map(|ms| (ms, super::monotonic_us() + u64::from(ms) * 1000));
-    }
-
-    /// What is left of the child's time in ms.
-    fn left_ms(&self) -> Result<Option<u32>, StreamError> {
-        let Some((timeout_ms, until_us)) = self.limit else { return Ok(None) };
-        match until_us.saturating_sub(super::monotonic_us()).div_ceil(1000) {
-            0 => Err(StreamError::Call(CallError::TimedOut { timeout_ms, is_left: false })),
-            left_ms => Ok(Some(left_ms as u32)),
-        }
-    }
-
-    /// Offset in the region of what the child waits for; `None` once it has ended.
+    /// Offset in the region of what the call waits for; `None` once it has ended.
     fn wait(&self, ended: &Fd) -> Result<Option<usize>, StreamError> {
         loop {
-            let [faulted, has_ended] =
-                super::poll([&self.uffd, ended], self.left_ms()?).map_err(StreamError::Memory)?;
+            let [faulted, has_ended] = super::poll([&self.uffd, ended], None).map_err(StreamError::Memory)?;
             if !faulted && has_ended {
                 return Ok(None);
             }
@@ -295,9 +258,8 @@ mod tests {
             reader.read_to_end(&mut all).unwrap();
             all
         });
-        let result = stream(len, Caller::Child, &mut |take| take(source), |at| {
-            (nr::__NR_write, [writer.as_raw_fd() as usize, at, len])
-        });
+        let result =
+            stream(len, &mut |take| take(source), |at| (nr::__NR_write, [writer.as_raw_fd() as usize, at, len]));
         drop(writer);
         (result, drain.join().unwrap())
     }
@@ -341,34 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_its_time() {
-        if offered() {
-            // Nobody reads from this pipe, so that the call waits in the middle of the image; or it never looks at that.
-            let (_reader, writer) = std::io::pipe().unwrap();
-            let (silent, _writer) = std::io::pipe().unwrap();
-            let len = 40 * PIECE_BYTES;
-            for call in [
-                (nr::__NR_write, writer.as_raw_fd() as usize, true),
-                (nr::__NR_read, silent.as_raw_fd() as usize, false),
-            ] {
-                let (number, fd, reads) = call;
-                let mut source = numbers(len);
-                let result =
-                    stream(len, Caller::Within(300), &mut |take| take(&mut source), |at| (number, [fd, at, len]));
-                assert_eq!(result, Err(StreamError::Call(CallError::TimedOut { timeout_ms: 300, is_left: false })));
-                assert!((source.next > 0) == reads && source.next < len, "{}", source.next);
-            }
-        }
-    }
-
-    #[test]
     fn a_call_that_reads_nothing_ends_too() {
         if offered() {
             let mut source = numbers(100_000);
-            let result = stream(100_000, Caller::Child, &mut |take| take(&mut source), |at| {
-                (nr::__NR_write, [usize::MAX, at, 100_000])
-            });
-            assert_eq!((result, source.next), (Err(StreamError::Call(CallError::Kernel(Errno::EBADF))), 0));
+            let result =
+                stream(100_000, &mut |take| take(&mut source), |at| (nr::__NR_write, [usize::MAX, at, 100_000]));
+            assert_eq!((result, source.next), (Err(StreamError::Call(Errno::EBADF)), 0));
         }
     }
 
@@ -379,7 +319,7 @@ mod tests {
         impl Source for Watching {
             fn read(&mut self, out: &mut [u8]) -> Result<usize, DecodeError> {
                 let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-                // The child's region is the only one of its kind: registered for missing pages, or a hole.
+                // The window is the only one of its kind: registered for missing pages, or a hole.
                 let rss = smaps
                     .split("VmFlags:")
                     .zip(smaps.split("VmFlags:").skip(1))
@@ -395,7 +335,7 @@ mod tests {
             let mut source = Watching(numbers(len), 0);
             let (mut reader, writer) = std::io::pipe().unwrap();
             let drain = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()).unwrap());
-            let result = stream(len, Caller::Child, &mut |take| take(&mut source), |at| {
+            let result = stream(len, &mut |take| take(&mut source), |at| {
                 (nr::__NR_write, [writer.as_raw_fd() as usize, at, len])
             });
             drop(writer);

@@ -1,11 +1,10 @@
 //! The headers of frames and blocks.
 
+use modest_zstd::{BLOCK_BYTES, BlockKind};
+
 use super::super::input::Input;
 use crate::kernel::Kernel;
 use crate::source::DecodeError;
-
-/// The most that a block holds, and makes.
-pub const BLOCK_BYTES: usize = 128 << 10;
 
 /// The least window of a frame that does not lie in one segment; no file is read with a smaller ring.
 pub const WINDOW_BYTES_MIN: u64 = 1 << 10;
@@ -83,13 +82,6 @@ pub struct BlockHeader {
     pub is_last: bool,
     pub kind: BlockKind,
     pub len_bytes: usize,
-}
-
-#[derive(PartialEq)]
-pub enum BlockKind {
-    Raw,
-    Equal,
-    Compressed,
 }
 
 impl BlockHeader {

@@ -1,5 +1,4 @@
 use super::super::tests::{read_all, sample};
-use super::bits::{BLOCK_BROKEN, CODE_BROKEN};
 use super::*;
 use crate::kernel::fake::Fake;
 use proptest::prelude::*;
@@ -38,7 +37,7 @@ pub(crate) fn zstd_unstated(data: &[u8], window_log: u32) -> Vec<u8> {
     encode(data, Options { window_log, content: false, ..USUAL })
 }
 
-fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
+pub(super) fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
     let fake = Fake::default().with_file("/f", bytes);
     let file = fake.open(c"/f").unwrap();
     let window = window_bytes(&fake, &file)?;
@@ -46,7 +45,7 @@ fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
     if window > 1 << 27 {
         return Err(DecodeError::TooLarge);
     }
-    let mut memory = vec![0xaa; (window + input_bytes(window)) as usize];
+    let mut memory = vec![0xaa; (window + overhead_bytes(window)) as usize];
     let all = read_all(&mut Zstd::new(&fake, &file, &mut memory), piece)?;
     let stated = image_bytes(&fake, &file).unwrap();
     assert!([None, Some(all.len() as u64)].contains(&stated), "{stated:?}");
@@ -90,23 +89,23 @@ fn blocks_of_every_kind_are_decoded() {
         (block(3, 0, b"", true), DecodeError::Corrupt("a block's type is reserved")),
         (block(1, 1025, b"x", true), DecodeError::Corrupt("a block is longer than a block may be")),
         (block(2, 2, b"\0", true), DecodeError::Truncated),
-        (block(2, 0, b"", true), BLOCK_BROKEN),
-        (block(2, 3, b"\x29y\x01", true), BLOCK_BROKEN),
-        (block(2, 4, b"\x29y\0\0", true), BITS_BROKEN),
+        (block(2, 0, b"", true), corrupt(Corrupt::BLOCK)),
+        (block(2, 3, b"\x29y\x01", true), corrupt(Corrupt::BLOCK)),
+        (block(2, 4, b"\x29y\0\0", true), corrupt(Corrupt::BITS)),
         (block(2, 3, b"\xfd\xff\xff", true), DecodeError::Corrupt("a block makes more than a block may")),
         // No code before it to be used again, for literals or sequences.
-        (block(2, 5, b"\x13\x40\0\x01\0", true), CODE_BROKEN),
-        (block(2, 4, b"\0\x01\xc0\x01", true), CODE_BROKEN),
+        (block(2, 5, b"\x13\x40\0\x01\0", true), corrupt(Corrupt::CODE)),
+        (block(2, 4, b"\0\x01\xc0\x01", true), corrupt(Corrupt::CODE)),
         (block(2, 4, b"\0\x01\x01\x01", true), DecodeError::Corrupt("a block has reserved flags")),
         // No symbol of its code.
-        (block(2, 7, b"\0\x01\x54\x24\0\0\x01", true), CODE_BROKEN),
-        (block(2, 7, b"\0\x01\x54\0\x20\0\x01", true), CODE_BROKEN),
+        (block(2, 7, b"\0\x01\x54\x24\0\0\x01", true), corrupt(Corrupt::CODE)),
+        (block(2, 7, b"\0\x01\x54\0\x20\0\x01", true), corrupt(Corrupt::CODE)),
         // A literal that is not there; a match before the start; bits too many and too few.
         (block(2, 7, b"\0\x01\x54\x01\0\0\x01", true), DecodeError::Corrupt("a block has too few literals")),
         (block(2, 7, b"\0\x01\x54\0\0\0\x01", true), DecodeError::Corrupt("it repeats what is not there")),
-        (block(2, 7, b"\0\x01\x54\0\0\0\x02", true), BITS_BROKEN),
-        (block(2, 7, b"\0\x01\x54\0\x05\0\x01", true), BITS_BROKEN),
-        (block(2, 7, b"\0\x01\x54\0\0\0\0", true), BLOCK_BROKEN),
+        (block(2, 7, b"\0\x01\x54\0\0\0\x02", true), corrupt(Corrupt::BITS)),
+        (block(2, 7, b"\0\x01\x54\0\x05\0\x01", true), corrupt(Corrupt::BITS)),
+        (block(2, 7, b"\0\x01\x54\0\0\0\0", true), corrupt(Corrupt::BLOCK)),
     ] {
         assert_eq!(decode_in(&frame(&blocks), 512), Err(error), "{blocks:x?}");
     }
@@ -166,7 +165,7 @@ fn the_window_is_that_of_the_header() {
         let fake = Fake::default().with_file("/f", &[b"\x28\xb5\x2f\xfd", header].concat());
         assert_eq!(window_bytes(&fake, &fake.open(c"/f").unwrap()), Ok(window), "{header:x?}");
     }
-    assert_eq!([1 << 10, 1 << 17, 1 << 40].map(input_bytes), [1032, (1 << 17) + 8, (1 << 17) + 8]);
+    assert_eq!([1 << 10, 1 << 17, 1 << 40].map(overhead_bytes), [1072, (1 << 17) + 48, (1 << 17) + 48]);
 }
 
 #[test]
@@ -193,15 +192,24 @@ fn lengths_are_stated_by_all_frames_or_not_at_all() {
 }
 
 #[test]
-fn the_hash_is_that_of_xxhash() {
-    // By xxhsum -H1.
-    for (data, hash) in
-        [(&b""[..], 0xef46_db37_51d8_e999), (b"a", 0xd24e_c4f1_a98c_6e5b), (b"abc", 0x44bc_2cf5_ad77_0999)]
-    {
-        let mut xxh = Xxh64::new();
-        xxh.add(data);
-        assert_eq!(xxh.value(), hash, "{data:?}");
+fn what_is_read_again_is_the_same_from_wherever() {
+    let data = sample(100_000);
+    let bytes = zstd(&data);
+    let fake = Fake::default().with_file("/f", &bytes);
+    let file = fake.open(c"/f").unwrap();
+    let window = window_bytes(&fake, &file).unwrap();
+    let mut memory = vec![0; (window + overhead_bytes(window)) as usize];
+    let mut source = Zstd::new(&fake, &file, &mut memory);
+    for before in (0..3000).step_by(7) {
+        let mut out = vec![0; before];
+        assert_eq!(source.read(&mut out), Ok(before));
+        source.rewind().unwrap();
+        let mut out = vec![0; 4000];
+        assert_eq!(source.read(&mut out), Ok(4000));
+        assert!(out == data[..4000], "after {before}");
+        source.rewind().unwrap();
     }
+    assert!(read_all(&mut source, 1000) == Ok(data));
 }
 
 proptest! {

@@ -1,36 +1,32 @@
 //! Finite state entropy codes, of sequences and of the weights of a Huffman code.
 
-use super::bits::{BLOCK_BROKEN, Bits, CODE_BROKEN, Cursor};
-use crate::source::DecodeError;
+use crate::bits::{Bits, Corrupt, Cursor, Word};
 
-/// A state of a finite state entropy code: what it stands for, and where the next bits lead.
+/// A state of a finite state entropy code: the symbol that it stands for, how many bits lead to the next state, and
+/// above them the least of the states that they lead to.
+// One number takes one load and one register in the loop over sequences; three fields would take three.
 #[derive(Clone, Copy)]
-pub struct Cell {
-    pub symbol: u8,
-    pub bits: u8,
-    base: u16,
-}
+pub struct Cell(u32);
 
 pub const FSE_BITS_MAX: u32 = 9;
 /// As many as the lengths of matches have, the largest of the three codes.
 pub const FSE_SYMBOLS_MAX: usize = 53;
 
-/// A finite state entropy code, and the state that a stream in it is in.
+/// A finite state entropy code.
 pub struct Fse {
-    pub cells: [Cell; 1 << FSE_BITS_MAX],
+    cells: [Cell; 1 << FSE_BITS_MAX],
     bits: u32,
-    pub state: u16,
     pub is_ready: bool,
 }
 
 impl Fse {
     pub const fn new() -> Fse {
-        Fse { cells: [Cell { symbol: 0, bits: 0, base: 0 }; 1 << FSE_BITS_MAX], bits: 0, state: 0, is_ready: false }
+        Fse { cells: [Cell(0); 1 << FSE_BITS_MAX], bits: 0, is_ready: false }
     }
 
     /// One symbol, whatever the bits.
     pub fn set_equal(&mut self, symbol: u8) {
-        self.cells[0] = Cell { symbol, bits: 0, base: 0 };
+        self.cells[0] = Cell::new(symbol, 0, 0);
         self.bits = 0;
     }
 
@@ -43,13 +39,13 @@ impl Fse {
             *next = share.unsigned_abs();
             if *share < 0 {
                 rare_from -= 1;
-                self.cells[rare_from].symbol = symbol;
+                self.cells[rare_from] = Cell::new(symbol, 0, 0);
             }
         }
         let (mut at, step) = (0, (size >> 1) + (size >> 3) + 3);
         for (symbol, share) in (0..).zip(shares) {
             for _ in 0..*share {
-                self.cells[at].symbol = symbol;
+                self.cells[at] = Cell::new(symbol, 0, 0);
                 // An odd step, so that it comes by every state.
                 at = (at + step) & (size - 1);
                 while at >= rare_from {
@@ -58,16 +54,16 @@ impl Fse {
             }
         }
         for cell in &mut self.cells[..size] {
-            let next = &mut next[usize::from(cell.symbol)];
-            cell.bits = (bits - next.ilog2()) as u8;
-            cell.base = (*next << cell.bits) - size as u16;
+            let next = &mut next[usize::from(cell.symbol())];
+            let more = bits - next.ilog2();
+            *cell = Cell::new(cell.symbol(), more, (*next << more) - size as u16);
             *next += 1;
         }
         self.bits = bits;
     }
 
     /// Reads the description of a code of at most this many symbols and bits.
-    pub fn read(&mut self, cursor: &mut Cursor, symbols: usize, bits_max: u32) -> Result<(), DecodeError> {
+    pub fn read(&mut self, cursor: &mut Cursor, symbols: usize, bits_max: u32) -> Result<(), Corrupt> {
         let mut shares = [0i16; FSE_SYMBOLS_MAX];
         let mut at = cursor.at * 8;
         // The slack is enough for what is read before this is noticed.
@@ -75,12 +71,12 @@ impl Fse {
             [a, b, c, d] if at <= cursor.end * 8 => {
                 Ok((u32::from_le_bytes([a, b, c, d]) >> (at % 8) & ((1 << len) - 1)) as u16)
             }
-            _ => Err(BLOCK_BROKEN),
+            _ => Err(Corrupt::BLOCK),
         };
         let bits = u32::from(next(at, 4)?) + 5;
         at += 4;
         if bits > bits_max {
-            return Err(CODE_BROKEN);
+            return Err(Corrupt::CODE);
         }
         let mut left = 1u16 << bits;
         let mut symbol = 0;
@@ -98,7 +94,7 @@ impl Fse {
                 value -= short;
             }
             let share = value as i16 - 1;
-            *shares[..symbols].get_mut(symbol).ok_or(CODE_BROKEN)? = share;
+            *shares[..symbols].get_mut(symbol).ok_or(Corrupt::CODE)? = share;
             left -= share.unsigned_abs();
             symbol += 1;
             // Behind a share of nothing is how many more there are.
@@ -114,20 +110,36 @@ impl Fse {
         Ok(())
     }
 
-    pub fn start(&mut self, bits: &mut Bits, block: &[u8]) -> Result<(), DecodeError> {
-        self.state = bits.take(block, self.bits)? as u16;
-        Ok(())
+    /// The state that a stream in this code starts in.
+    pub fn start(&self, bits: &mut Bits, block: &[u8]) -> Result<usize, Corrupt> {
+        Ok(bits.take(block, self.bits)? as usize)
     }
 
     #[inline(always)]
-    pub fn symbol(&self) -> u8 {
-        self.cells[usize::from(self.state)].symbol
+    pub fn cell(&self, state: usize) -> Cell {
+        // No state is beyond its code. This takes less than a check.
+        self.cells[state % self.cells.len()]
+    }
+}
+
+impl Cell {
+    fn new(symbol: u8, bits: u32, base: u16) -> Cell {
+        Cell(u32::from(base) << 16 | bits << 8 | u32::from(symbol))
     }
 
     #[inline(always)]
-    pub fn advance(&mut self, bits: &mut Bits, block: &[u8]) -> Result<(), DecodeError> {
-        let cell = self.cells[usize::from(self.state)];
-        self.state = cell.base + bits.take(block, cell.bits.into())? as u16;
-        Ok(())
+    pub fn symbol(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    pub fn bits(self) -> u32 {
+        self.0 >> 8 & 0xff
+    }
+
+    /// The state that the next bits lead to.
+    #[inline(always)]
+    pub fn next(self, word: &mut Word) -> usize {
+        (self.0 >> 16) as usize + word.take(self.bits()) as usize
     }
 }
