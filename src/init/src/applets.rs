@@ -45,7 +45,7 @@ module_blacklist=a,b, rd.driver.pre=a,b, rd.modules-load=a,b, modules-load=a,b.
 /// A kernel calls its first program by the path of an init, and passes on the words that it does not know.
 pub fn are_asked_for(argv: StringArray) -> bool {
     let mut args = argv.iter().map(shown);
-    let is_init = args.next().is_none_or(|program| program.rsplit('/').next() == Some("init"));
+    let is_init = args.next().is_none_or(|program| name::basename(program) == "init");
     let applet = args.next();
     !is_init && matches!(applet, Some("load" | "insmod" | "check" | "--help" | "-h" | "--version" | "-V"))
 }

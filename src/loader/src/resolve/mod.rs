@@ -11,16 +11,29 @@ use crate::kernel::Kernel;
 use crate::limits::PATH_BYTES;
 use crate::path::{self, FileName, Path};
 
+#[cfg(feature = "names")]
 pub mod config;
+#[cfg(feature = "names")]
 pub mod dep;
+#[cfg(feature = "names")]
 pub mod devices;
+#[cfg(feature = "names")]
 pub mod index;
+#[cfg(feature = "names")]
 pub mod pattern;
+#[cfg(feature = "names")]
 pub mod plan;
+#[cfg(feature = "names")]
 pub mod table;
+#[cfg(feature = "names")]
 pub mod tree;
 
+// A build that takes only paths has no such errors.
+#[cfg(not(feature = "names"))]
+pub use core::convert::{Infallible as PlanError, Infallible as TreeError};
+#[cfg(feature = "names")]
 pub use plan::PlanError;
+#[cfg(feature = "names")]
 pub use tree::{Tree, TreeError};
 
 /// The folder that names and relative paths are looked up in.
@@ -63,16 +76,12 @@ impl fmt::Display for ResolveError {
                 f.write_str("there is no file of that name, and no modules.dep to look it up in: run depmod")
             }
             ResolveError::Plan(error) => error.fmt(f),
-            ResolveError::Tree(TreeError::File(file, errno)) => write!(f, "{file}: {errno}: it cannot be read"),
-            ResolveError::Tree(TreeError::NotAFile(file)) => {
-                write!(f, "{file}: it is a directory, device, FIFO or socket")
-            }
-            ResolveError::Tree(TreeError::Memory(errno)) => write!(f, "{errno}: no memory for the configuration"),
+            ResolveError::Tree(error) => error.fmt(f),
             ResolveError::Release(errno) => write!(f, "{errno}: the kernel does not report its release"),
             ResolveError::Name(what) => {
                 write!(f, "{what}, and this build takes only paths: it lacks the feature names")
             }
-            ResolveError::LongPath | ResolveError::Tree(TreeError::LongPath) => {
+            ResolveError::LongPath => {
                 write!(f, "a path is over PATH_BYTES, {PATH_BYTES}")
             }
         }

@@ -117,7 +117,8 @@ fn each_part<'m>(
     text: &'m dyn Pages, end: u8, visit: &mut dyn FnMut(&'m [u8]) -> Result<bool, IndexError>,
 ) -> Result<(), IndexError> {
     let (len, mut start) = (text.len_bytes(), 0);
-    while start < len {
+    // As by `split`, there is a part behind the last end, if only an empty one.
+    while start <= len {
         let mut stop = start;
         while stop < len {
             let page_bytes = PAGE_BYTES - stop % PAGE_BYTES;

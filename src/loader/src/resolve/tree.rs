@@ -4,13 +4,14 @@
 //! by a signal, and a read has an error. What is on the kernel command line is not kept here, but comes with each question.
 
 use core::ffi::CStr;
+use core::fmt;
 
 use super::config::{Config, ConfigError, Writer};
 use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
 use super::table::Table;
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel, Pages, Stat, read_full_at};
-use crate::limits::CONFIG_BYTES;
+use crate::limits::{CONFIG_BYTES, PATH_BYTES};
 use crate::path::{self, FileName, Path};
 use crate::report::shown;
 
@@ -56,6 +57,17 @@ pub enum TreeError {
     Memory(Errno),
     /// A path is over [`crate::limits::PATH_BYTES`].
     LongPath,
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TreeError::File(file, errno) => write!(f, "{file}: {errno}: it cannot be read"),
+            TreeError::NotAFile(file) => write!(f, "{file}: it is a directory, device, FIFO or socket"),
+            TreeError::Memory(errno) => write!(f, "{errno}: no memory for the configuration"),
+            TreeError::LongPath => write!(f, "a path is over PATH_BYTES, {PATH_BYTES}"),
+        }
+    }
 }
 
 impl<K: Kernel> Tree<K> {

@@ -89,9 +89,6 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.outcome.present += 1;
         let level = if prepared.job.is_needed { Level::Debug } else { Level::Info };
         self.report(level, prepared.name, &"already loaded");
-        if !self.options.dry_run {
-            self.unlink(prepared.request.file);
-        }
         Done::Yes
     }
 
@@ -199,6 +196,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             }
             // A module whose file has another name is there by the name in the file, which is all that its user needs.
             Err(Failure::Kernel(Errno::EEXIST)) if job.is_needed || is_live(self.kernel, name) => {
+                self.unlink(request.file);
                 self.already_loaded(prepared)
             }
             // What the person at the boot prompt asked for is no failure.
