@@ -98,7 +98,7 @@ const CASES: [Case; 22] = [
     Case { name: "wait", manifest: "@wait /none @timeout=60ms @optional\n@wait $D/a.ko x:c\n", ..CASE },
     Case { name: "install", manifest: "@root $D/t\ncommand\n", follows: false, ..CASE },
     Case { name: "unlink", manifest: "@unlink\n$D/u/a.ko\n", ..CASE },
-    Case { name: "present", manifest: "$D/a.ko\n", loads: "finit_module:error=EEXIST", ..CASE },
+    Case { name: "present", manifest: "$D/there.ko\n", loads: "finit_module:error=EEXIST", ..CASE },
     Case { name: "refused", manifest: "$D/a.ko\n", loads: "finit_module:error=ENOEXEC", ..CASE },
     Case { name: "insmod", args: &["insmod", "$D/a.ko", "p=1 2"], ..CASE },
     Case { name: "insmod-gzip", args: &["insmod", "$D/a.ko.gz"], ..CASE },
@@ -304,7 +304,8 @@ impl Case {
         if base_code != 0 && code == 0 {
             return Err("success, and the kernel refused the module".into());
         }
-        if !run.params.is_subset(&base.params) && !names_it {
+        // Of a call that loads nothing, nobody sees the parameters.
+        if run.loads > 0 && !run.params.is_subset(&base.params) && !names_it {
             return Err(format!("loads with other parameters, {:?}, and does not say why", run.params));
         }
         if run.said == base.said && code == base_code {
@@ -403,7 +404,8 @@ fn fill(dir: &Path) {
     write("sys/bus/one/devices/0/uevent", b"MODALIAS=x:c1\n");
     write("sys/bus/one/devices/1/uevent", b"DRIVER=y\nMODALIAS=x:c\n");
     write("sys/module/compression", b"xz\n");
-    write("sys/module/a/initstate", b"live\n");
+    write("there.ko", ELF);
+    write("sys/module/there/initstate", b"live\n");
     // Without a call of the shell's that a fault could be for: it comes after all of the program's own.
     write("next", b"#!/bin/sh\necho NEXT-INIT\n");
     std::os::unix::fs::symlink("next", dir.join("run/next")).unwrap();
