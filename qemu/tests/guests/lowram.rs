@@ -66,6 +66,8 @@ fn memory_stays_below(board: &str, (format, pinned, most_kib): (Format, Pinned, 
         scenario = scenario.file(&file(name), codec::encode(&image, format).unwrap());
     }
     scenario.options.verbatim_manifest = Some((manifest + "@exec /none\n").into());
+    // While the kernel unpacks it, the archive is in memory too.
+    scenario.options.compress = Format::Gzip;
     let console = scenario.append("modest.debug").boot().unwrap().wait_for("modest: stopped here").unwrap();
     assert!(console.contains(BIG_IS_WHOLE), "{console}");
     let path = pinned.path(format);
@@ -137,6 +139,62 @@ fn a_lack_of_memory_is_told_and_pid_1_outlives_it() {
         line(&console, "modest_big: ENOMEM: ").unwrap();
         line(&console, "restarting, by @on-error reboot").unwrap();
     }
+}
+
+/// Three in a row, each too large: two are links, as three plain files do not fit.
+fn three_too_large(format: Format, memory: &str) -> String {
+    let mut scenario = Scenario::with_manifest("lowram-armv7", Some("small"), "").unwrap().memory(memory);
+    // So little that the kernel cannot unpack an image with a larger one.
+    scenario.options.init = scenario.options.init.with_file_name("modest-gzip");
+    let file = |name| format!("{name}.ko{}", format.ending());
+    let bytes = codec::encode(&scenario.module("modest_big").unwrap(), format).unwrap();
+    let manifest = ["a", "b", "c"].map(|name| format!("/{}\n", file(name))).concat() + "@exec /none\n";
+    scenario.options.verbatim_manifest = Some(manifest.into());
+    let links = ["b", "c"].map(|name| format!("/{}", file(name)));
+    scenario = scenario.file(&format!("/{}", file("a")), bytes);
+    scenario = links.iter().fold(scenario, |scenario, link| scenario.link(link, &file("a")));
+    scenario.boot().unwrap().wait_for("modest: stopped here").unwrap()
+}
+
+#[test]
+fn each_lack_of_memory_costs_one_module() {
+    for (format, memories) in [(Format::Gzip, ["11", "12"]), (Format::Plain, ["13", "14"])] {
+        for memory in memories {
+            let console = three_too_large(format, memory);
+            for name in ["a", "b", "c"] {
+                line(&console, &format!("{name}: ENOMEM: ")).unwrap();
+            }
+            line(&console, "0 loaded, 0 present, 0 skipped, 3 failed").unwrap();
+            assert_eq!(console.matches("invoked oom-killer").count(), 3, "{memory}: {console}");
+        }
+    }
+}
+
+/// A machine that has enough for the first of many modules, which the kernel reads itself.
+#[test]
+fn what_is_available_is_asked_as_it_shrinks() {
+    const MODULES: usize = 27;
+    let mut scenario = Scenario::with_manifest("lowram-armv7", Some("small"), "").unwrap().memory("158");
+    let image = scenario.module("modest_big").unwrap();
+    let mut manifest = String::new();
+    for number in 0..MODULES {
+        // Its name has as many letters wherever it is in the image.
+        let (name, mut image) = (format!("modest_b{number:02}"), image.clone());
+        let at: Vec<_> = (0..image.len()).filter(|at| image[*at..].starts_with(b"modest_big")).collect();
+        at.iter().for_each(|at| image[*at..*at + name.len()].copy_from_slice(name.as_bytes()));
+        manifest += &format!("/{name}.ko\n");
+        scenario = scenario.file(&format!("/{name}.ko"), image);
+    }
+    scenario.options.verbatim_manifest = Some((manifest + "@exec /none\n").into());
+    // While the kernel unpacks it, the archive is in memory too.
+    scenario.options.compress = Format::Gzip;
+    let console = scenario.append("modest.debug").boot().unwrap().wait_for("modest: stopped here").unwrap();
+    let count = |what: &str| console.lines().filter(|line| line.starts_with("modest: ") && line.contains(what)).count();
+    let loaded = count(": loaded by finit, ");
+    let failed = count(": ENOMEM: ") + count(": it needs ");
+    println!("{loaded} loaded, {failed} not; killed: {}", console.matches("invoked oom-killer").count());
+    line(&console, &format!("{loaded} loaded, 0 present, 0 skipped, {failed} failed")).unwrap();
+    assert!(loaded > MODULES / 2 && failed > 1 && loaded + failed == MODULES, "{console}");
 }
 
 #[test]

@@ -109,6 +109,38 @@ fn an_init_that_returns_too_late_is_reaped() {
     }
 }
 
+/// Killed while a worker waits for an init, while its own thread does, and while that reads the window.
+#[test]
+fn a_loader_that_is_killed_leaves_nothing_behind() {
+    // This kernel has no timers to sleep with.
+    let script = "for case in 'worker 900' 'thread 900' 'window 30' 'window 60' 'window 90'; do\n\
+            set -- $case\n\
+            /init load -q -m /$1 & /init load -q -m /wait$2; kill -9 $!; wait $!; echo $1: status $?\n\
+            /init load -q -m /wait900\n\
+            left=0\n\
+            for stat in /proc/[0-9]*/stat; do read -r line <$stat; case $line in *'(init)'*) left=$((left + 1)) ;; esac; done\n\
+            state=none; [ ! -e /sys/module/modest_hang ] || state=there\n\
+            echo \"$1: $left left, modest_hang is $state\"\n\
+        done\necho END\npoweroff -f\n";
+    let mut scenario = scenario("small", "@exec /next\n", &["modest_hang", "modest_big"])
+        .script("/next", script)
+        .unwrap()
+        .file("/worker", "/m/modest_hang.ko @timeout=60s killable=1\n")
+        .file("/thread", "/m/modest_hang.ko.gz killable=1\n")
+        .file("/window", "/m/modest_big.ko.gz\n");
+    for ms in [30, 60, 90, 900] {
+        scenario = scenario.file(&format!("/wait{ms}"), format!("@wait /none @timeout={ms}ms @optional\n"));
+    }
+    let console = boot(scenario);
+    for (case, times) in [("worker", 1), ("thread", 1), ("window", 3)] {
+        let nothing = format!("{case}: 0 left, modest_hang is none\n");
+        assert_eq!(console.matches(&nothing).count(), times, "{console}");
+    }
+    assert_eq!(console.matches("modest_hang: init").count(), 2, "{console}");
+    // SIGKILL, each time: none had ended by itself.
+    assert_eq!(console.matches(": status 137\n").count(), 5, "{console}");
+}
+
 #[test]
 fn the_policy_applies_to_it() {
     let manifest = "@on-error exec /next\n/m/modest_hang.ko @timeout=1s\n/m/modest_export.ko\n@exec /never\n";

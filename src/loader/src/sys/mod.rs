@@ -79,6 +79,11 @@ impl Drop for Region {
     }
 }
 
+impl Region {
+    /// No memory.
+    const NONE: Region = Region { at: core::ptr::dangling_mut(), len: 0 };
+}
+
 impl AsRef<[u8]> for Region {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: mmap gave this range to this value alone.

@@ -17,7 +17,7 @@ use crate::source::{DecodeError, Source};
 
 /// User memory that [`stream`] takes besides its source; `None` where the kernel cannot do it.
 pub(super) fn window_bytes() -> Option<usize> {
-    userfaultfd().ok().map(|_| WINDOW_PIECES * piece_bytes())
+    userfaultfd().ok().map(|_| WINDOW_PIECES * PIECE_BYTES.max(page_bytes()))
 }
 
 /// Makes the system call `reader` on a region of `len` bytes that holds the image of the source that `open` opens, piece by
@@ -46,12 +46,17 @@ struct Window {
     at: usize,
     /// Length of the image.
     len: usize,
-    /// Length of the region: whole pieces.
+    /// Length of the region: whole pages.
     mapped_len: usize,
-    /// Bytes from the start that were there at some time: whole pieces.
+    page_len: usize,
+    /// Bytes from the start that are not there any more: whole pages.
+    dropped: usize,
+    /// Bytes from the start that were there at some time: whole pages.
     filled: usize,
     /// Where a piece is made before it appears in the region as a whole.
     piece: Region,
+    /// How much of that is made: whole pages.
+    made: usize,
     /// Whether the last piece has been made.
     is_whole: bool,
 }
@@ -66,12 +71,14 @@ impl Drop for Window {
 
 impl Window {
     fn new(len: usize) -> Result<Window, Errno> {
-        let piece_len = piece_bytes();
-        let mapped_len = len.checked_next_multiple_of(piece_len).ok_or(Errno::EFBIG)?;
+        let page_len = page_bytes();
+        let mapped_len = len.checked_next_multiple_of(page_len).ok_or(Errno::EFBIG)?;
         let uffd = userfaultfd()?;
-        let piece = anonymous(piece_len)?;
+        let piece = anonymous(PIECE_BYTES.max(page_len))?;
         let region = anonymous(mapped_len)?;
-        let window = Window { uffd, at: region.at as usize, len, mapped_len, filled: 0, piece, is_whole: false };
+        let at = region.at as usize;
+        let window =
+            Window { uffd, at, len, mapped_len, page_len, dropped: 0, filled: 0, piece, made: 0, is_whole: false };
         // The window's own drop unmaps it.
         core::mem::forget(region);
         let mut register =
@@ -102,6 +109,8 @@ impl Window {
     fn end(&mut self, ended: &Fd) -> Result<(), StreamError> {
         if self.is_whole {
             self.hand_over().map_err(StreamError::Memory)?;
+            // What follows takes more memory than all before.
+            drop(core::mem::replace(&mut self.piece, Region::NONE));
         }
         self.wait(ended).map(drop)
     }
@@ -138,15 +147,18 @@ impl Window {
         Ok(Some(offset))
     }
 
-    /// Makes the next piece. After the last, all of the image is known to be right.
+    /// Makes the next piece. The last is a page, so that little is left of the window while the module is linked; after it, all
+    /// of the image is known to be right.
     fn make(&mut self, source: &mut dyn Source) -> Result<(), DecodeError> {
-        let piece = self.piece.as_mut();
-        let want = (self.len - self.filled).min(piece.len());
-        let (image, padding) = piece.split_at_mut(want);
+        let left = self.len - self.filled;
+        let before_last = (left - 1) / self.page_len * self.page_len;
+        let want = if before_last == 0 { left } else { before_last.min(self.piece.len) };
+        self.made = want.next_multiple_of(self.page_len);
+        let (image, padding) = self.piece.as_mut()[..self.made].split_at_mut(want);
         if source.read(image)? != want {
             return Err(DecodeError::Length);
         }
-        if self.filled + want == self.len {
+        if want == left {
             source.finish()?;
             padding.fill(0);
             self.is_whole = true;
@@ -157,20 +169,24 @@ impl Window {
     /// Puts the piece that was made in its place.
     fn hand_over(&mut self) -> Result<(), Errno> {
         self.drop_behind()?;
-        let piece_len = self.piece.len;
-        self.copy(piece_len)?;
-        self.filled += piece_len;
+        self.copy(self.made)?;
+        self.filled += self.made;
         Ok(())
     }
 
-    /// Takes away the piece before the one that was last filled: the copy has left that one by now, or is about to.
+    /// Takes away all but the end of what was filled: the copy has left that by now, or is about to.
     fn drop_behind(&mut self) -> Result<(), Errno> {
-        let piece_len = self.piece.len;
-        let Some(behind) = self.filled.checked_sub(2 * piece_len) else { return Ok(()) };
-        // Not by madvise: small kernels lack it, and a page that were asked for again would come back empty. Here it
-        // is refused.
-        let flags = nr::MAP_PRIVATE | nr::MAP_ANONYMOUS | nr::MAP_FIXED | nr::MAP_NORESERVE;
-        call(arch::MMAP, [self.at + behind, piece_len, nr::PROT_NONE as usize, flags as usize, usize::MAX, 0]).map(drop)
+        let kept = if self.is_whole { self.page_len } else { self.piece.len };
+        let end = self.filled.saturating_sub(kept);
+        if end > self.dropped {
+            // Not by madvise: small kernels lack it, and a page that were asked for again would come back empty. Here it
+            // is refused.
+            let flags = nr::MAP_PRIVATE | nr::MAP_ANONYMOUS | nr::MAP_FIXED | nr::MAP_NORESERVE;
+            let (at, len, prot) = (self.at + self.dropped, end - self.dropped, nr::PROT_NONE);
+            call(arch::MMAP, [at, len, prot as usize, flags as usize, usize::MAX, 0])?;
+            self.dropped = end;
+        }
+        Ok(())
     }
 
     fn copy(&mut self, len: usize) -> Result<(), Errno> {
@@ -189,14 +205,13 @@ impl Window {
     }
 }
 
-/// Length of a piece: [`PIECE_BYTES`], or a page where that is more.
-fn piece_bytes() -> usize {
-    const LARGEST_PAGE: usize = 64 << 10;
+/// Length of a page, one of those that our architectures have.
+fn page_bytes() -> usize {
+    const LENGTHS: [usize; 2] = [4 << 10, 16 << 10];
+    const LARGEST: usize = 64 << 10;
     // mprotect refuses an address that begins no page before it finds that there is nothing to do.
-    match call(nr::__NR_mprotect, [PIECE_BYTES, 0, nr::PROT_NONE as usize]) {
-        Ok(_) => PIECE_BYTES,
-        Err(_) => LARGEST_PAGE,
-    }
+    let is_page = |len: &usize| call(nr::__NR_mprotect, [*len, 0, nr::PROT_NONE as usize]).is_ok();
+    LENGTHS.into_iter().find(is_page).unwrap_or(LARGEST)
 }
 
 fn anonymous(len: usize) -> Result<Region, Errno> {
