@@ -61,7 +61,6 @@ fn mkmodest_is_in_layers() {
 }
 
 #[test]
-#[ignore = "the loader is being laid out"]
 fn the_loader_is_in_layers() {
     hold("loader", &["lib.rs"], LOADER);
 }

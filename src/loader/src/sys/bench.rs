@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use linux_raw_sys::{general as nr, ptrace};
 
-use super::{Fd, StringArray, call, call_restarting};
+use super::calls::{Fd, StringArray, call, call_restarting};
 use crate::errno::Errno;
 
 /// How a child was found by [`wait`].

@@ -6,7 +6,8 @@ use core::cell::Cell;
 
 use linux_raw_sys::general as nr;
 
-use super::{Fd, arch, call, pipe, read, wait};
+use super::arch;
+use super::calls::{Fd, call, pipe, read, wait};
 use crate::errno::Errno;
 use crate::limits::KILL_WAIT_MS;
 
@@ -30,11 +31,13 @@ impl ChildCall {
 
     fn start(&self, flags: u32) -> Result<usize, Errno> {
         // SAFETY: who calls this keeps `self`, and what its call reads, until the call has returned or never will.
-        super::result(unsafe { arch::call_in_child(nr::__NR_clone, flags as usize, self) })
+        super::calls::result(unsafe {
+            arch::call_in_child(nr::__NR_clone, flags as usize, core::ptr::from_ref(self).cast())
+        })
     }
 
     fn result(&self) -> Result<(), Errno> {
-        super::result(self.result.get()).map(drop)
+        super::calls::result(self.result.get()).map(drop)
     }
 }
 
@@ -92,7 +95,7 @@ impl Child {
     /// Its status, if it ends within this time. What a program has open tells nothing of its end, so it is looked at.
     fn poll(&self, timeout_ms: u32) -> Result<Option<i32>, Errno> {
         const LONGEST_SLEEP_MS: u32 = 16;
-        let start_us = super::monotonic_us();
+        let start_us = super::calls::monotonic_us();
         let mut sleep_ms = 1;
         loop {
             let mut status = 0;
@@ -100,11 +103,11 @@ impl Child {
             if call(nr::__NR_wait4, args)? != 0 {
                 return Ok(Some(status));
             }
-            let left_ms = u64::from(timeout_ms).saturating_sub((super::monotonic_us() - start_us) / 1000);
+            let left_ms = u64::from(timeout_ms).saturating_sub((super::calls::monotonic_us() - start_us) / 1000);
             if left_ms == 0 {
                 return Ok(None);
             }
-            super::sleep_ms(sleep_ms.min(left_ms as u32));
+            super::calls::sleep_ms(sleep_ms.min(left_ms as u32));
             sleep_ms = LONGEST_SLEEP_MS.min(2 * sleep_ms);
         }
     }
@@ -118,10 +121,10 @@ pub(super) fn spawn(path: usize, argv: usize, envp: usize, timeout_ms: Option<u3
     if timeout_ms.is_some() {
         request.before = nr::__NR_setpgid as usize;
     }
-    let ignored = super::ignore(nr::SIGPIPE, false);
+    let ignored = super::calls::ignore(nr::SIGPIPE, false);
     let child = request.start(nr::CLONE_VM | nr::SIGCHLD).map(|pid| Child { pid });
     // Programs count on its default.
-    super::ignore(nr::SIGPIPE, ignored);
+    super::calls::ignore(nr::SIGPIPE, ignored);
     let child = child?;
     let status = match timeout_ms {
         Some(ms) => child.wait_within(ms)?,

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::fmt;
 
-use super::{Fd, mmap, pread64};
+use super::calls::{Fd, mmap, pread64};
 use crate::errno::Errno;
 use crate::kernel::{PAGE_BYTES, Pages};
 use linux_raw_sys::general as nr;
@@ -12,7 +12,7 @@ use linux_raw_sys::general as nr;
 pub struct Paged {
     file: Fd,
     /// Whole pages for the file, and behind them a byte for each that is not 0 once it is read.
-    memory: super::Region,
+    memory: super::calls::Region,
     len: usize,
 }
 

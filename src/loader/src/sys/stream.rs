@@ -8,8 +8,9 @@
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl;
 
+use super::arch;
+use super::calls::{Fd, Region, call, mmap, read};
 use super::child::{ChildCall, Thread};
-use super::{Fd, Region, arch, call, mmap, read};
 use crate::errno::Errno;
 use crate::kernel::{Opener, StreamError};
 use crate::limits::{PIECE_BYTES, WINDOW_PIECES};
@@ -118,7 +119,7 @@ impl Window {
     /// Offset in the region of what the call waits for; `None` once it has ended.
     fn wait(&self, ended: &Fd) -> Result<Option<usize>, StreamError> {
         loop {
-            let [faulted, has_ended] = super::poll([&self.uffd, ended], None).map_err(StreamError::Memory)?;
+            let [faulted, has_ended] = super::calls::poll([&self.uffd, ended], None).map_err(StreamError::Memory)?;
             if !faulted && has_ended {
                 return Ok(None);
             }

@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use linux_raw_sys::general as nr;
 
-use super::{Fd, call, call_restarting, exit, getpid, pipe, poll, set, wait};
+use super::calls::{Fd, call, call_restarting, exit, getpid, pipe, poll, set, wait};
 use crate::errno::Errno;
 use crate::kernel::WorkerError;
 use crate::limits::KILL_WAIT_MS;

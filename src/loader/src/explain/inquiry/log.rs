@@ -1,7 +1,6 @@
 //! The cause as the kernel's log has it.
 
-use core::fmt::{self, Display};
-
+use super::others::Others;
 use super::{Image, Inquiry};
 use crate::elf::NAME_BYTES;
 use crate::explain::failed_load::Report;
@@ -11,15 +10,6 @@ use crate::kernel::Kernel;
 use crate::kernel::machine::is_live;
 use crate::name::{self, Name};
 use crate::text;
-
-/// How many more there are of something.
-pub(super) struct Others(pub usize);
-
-impl Display for Others {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 { Ok(()) } else { write!(f, " (and {} more)", self.0) }
-    }
-}
 
 impl<K: Kernel> Inquiry<'_, K> {
     /// Reports the cause if the kernel's log states it.

@@ -17,8 +17,11 @@ use crate::source::DecodeError;
 mod file;
 mod log;
 mod machine;
+mod others;
 #[cfg(test)]
 mod tests;
+
+use others::Others;
 
 /// A module's image, as the inquiry reads it.
 type Image<'b> = Elf<&'b mut dyn Bytes>;
@@ -101,7 +104,7 @@ impl<K: Kernel> Inquiry<'_, K> {
     /// Reports what the errno means, and what the log says besides.
     fn by_errno(&self, has_file: bool, messages: &Messages, report: Report) {
         let (errno, first, second) = (self.errno, messages.first.as_str(), messages.second.as_str());
-        let (others, cause) = (log::Others(messages.others), Cause::<Fault>::from(self.load.failure));
+        let (others, cause) = (Others(messages.others), Cause::<Fault>::from(self.load.failure));
         if errno == Errno::EEXIST && !has_file {
             return report(&format_args!("{cause}, or a module with the name in this file is already loaded"));
         }

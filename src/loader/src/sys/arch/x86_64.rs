@@ -1,9 +1,8 @@
 //! x86-64, for tests on the host: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9 (`syscall(2)`).
 
 use core::arch::asm;
+use core::ffi::c_void;
 use linux_raw_sys::general as nr;
-
-use super::child::ChildCall;
 
 pub use linux_raw_sys::general::stat as Stat;
 pub const FSTAT: u32 = nr::__NR_fstat;
@@ -31,13 +30,13 @@ pub unsafe fn syscall(number: u32, a: [usize; 6]) -> usize {
     result
 }
 
-/// Starts a child process by clone, with `flags`, that makes the system call of `call` (before it the one that takes two zeros, if
+/// Starts a child process by clone, with `flags`, that makes the system call of `call`, a `ChildCall` (before it the one that takes two zeros, if
 /// there is one), notes its result there, and exits. It uses no stack, so that it needs none of its own. The child's process id.
 ///
 /// # Safety
 /// The call must be one that may be made beside whatever this process does meanwhile. `call` lives until the child ended.
 #[inline(never)]
-pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const ChildCall) -> usize {
+pub unsafe fn call_in_child(clone: u32, flags: usize, call: *const c_void) -> usize {
     let result;
     // SAFETY: in this process, as for `syscall`; the child touches nothing but `call` and what its call is given.
     unsafe {
