@@ -1,7 +1,7 @@
 //! How a module file holds its image: plain or compressed, by its magic. What the image says of itself is for [`crate::elf`].
 
 /// How a file holds its image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// Not compressed.
     Plain,

@@ -180,14 +180,15 @@ impl Kernel for Fake {
         Ok(vec![0; len_bytes])
     }
     fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno> {
-        let folder = format!("{}/", folder.to_str().unwrap());
+        let folder = format!("{}/", folder.to_str().unwrap().trim_end_matches('/'));
         let below = self.files.keys().filter_map(|path| path.strip_prefix(&folder));
         let names: std::collections::BTreeSet<_> = below.map(|rest| rest.split('/').next().unwrap()).collect();
         names.iter().for_each(|name| each(name));
         if names.is_empty() { Err(Errno::ENOENT) } else { Ok(()) }
     }
     fn exists(&self, path: &CStr) -> bool {
-        self.files.contains_key(path.to_str().unwrap())
+        let (path, folder) = (path.to_str().unwrap(), format!("{}/", path.to_str().unwrap()));
+        self.files.keys().any(|file| file == path || file.starts_with(&folder))
     }
     fn spawn(&self, argv: &[&CStr], envp: &[&CStr], timeout_ms: Option<u32>) -> Result<i32, Errno> {
         let within = timeout_ms.map_or(String::new(), |ms| format!(" within {ms} ms"));

@@ -6,10 +6,15 @@
 use core::fmt;
 
 use crate::errno::Errno;
+#[cfg(feature = "names")]
 use crate::format::Format;
 use crate::kernel::Kernel;
 use crate::limits::PATH_BYTES;
-use crate::path::{self, FileName, Path};
+#[cfg(feature = "names")]
+use crate::name::{self, Name};
+#[cfg(feature = "names")]
+use crate::path::FileName;
+use crate::path::{self, Path};
 
 #[cfg(feature = "names")]
 pub mod config;
@@ -118,18 +123,11 @@ pub fn folder_of<K: Kernel>(kernel: &K, root: &SearchRoot, module: &str) -> Resu
     }
 }
 
-/// The folder of the default root that has the file `module`.
+/// The folder of the default root that has the file `module`; where none has it, the first.
 fn default_folder_of<K: Kernel>(kernel: &K, module: &str) -> Result<Path, ResolveError> {
-    let mut release = [0; 65];
-    let release = kernel.release(&mut release).map_err(ResolveError::Release)?;
-    let folders: [&[&[u8]]; 2] = [&[b"/lib/modules/", release.as_bytes()], &[b"/"]];
-    for parts in folders {
-        let folder = path::joined(parts).ok_or(ResolveError::LongPath)?;
-        if is_in(kernel, &folder, module)? {
-            return Ok(folder);
-        }
-    }
-    Err(ResolveError::NotFound { indexed: true })
+    let folder = tree_folder(kernel, &SearchRoot::Running)?;
+    let is_elsewhere = !is_in(kernel, &folder, module)? && is_in(kernel, &slash(), module)?;
+    Ok(if is_elsewhere { slash() } else { folder })
 }
 
 /// The folder that is `root`, or where that is the default, of the running kernel's tree.
@@ -149,23 +147,42 @@ fn slash() -> Path {
 }
 
 /// Finds a file of the module `name` where no index says which files there are: in the folder of `tree`, if it is given, and
-/// where `root` is the default in `/`. The folder that it is in, and its name.
+/// where `root` is the default in `/`. The folder that it is in, and its name; a plain file comes first.
+#[cfg(feature = "names")]
 pub fn file_named<K: Kernel>(
     kernel: &K, root: &SearchRoot, tree: Option<Path>, name: &str,
-) -> Result<Option<(Path, FileName)>, ResolveError> {
+) -> Option<(Path, FileName)> {
     let rest = matches!(root, SearchRoot::Running).then(slash);
-    for folder in tree.into_iter().chain(rest) {
-        for format in [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd] {
-            let mut file = FileName::new();
-            for part in [name, ".ko", format.ending()] {
-                file.push_str(part).map_err(|_| ResolveError::LongPath)?;
+    tree.into_iter().chain(rest).find_map(|folder| {
+        let mut best: Option<(Format, FileName)> = None;
+        // A folder that cannot be listed has nothing to offer.
+        let _ = kernel.list(&folder, &mut |file| {
+            if let Some((stem, format)) = name::strip_ko(file)
+                && Name(stem) == Name(name)
+                && best.as_ref().is_none_or(|(best, _)| format < *best)
+                && let Ok(file) = FileName::try_from(file)
+            {
+                best = Some((format, file));
             }
-            if is_in(kernel, &folder, &file)? {
-                return Ok(Some((folder, file)));
-            }
-        }
+        });
+        best.map(|(_, file)| (folder, file))
+    })
+}
+
+/// Of a tree whose folder is not there, that folder, and another kernel's beside it, if there is one.
+#[cfg(feature = "names")]
+pub fn missing_tree<K: Kernel>(kernel: &K, root: &SearchRoot) -> Option<(Path, FileName)> {
+    let folder = tree_folder(kernel, root).ok()?;
+    if kernel.exists(&folder) || !matches!(root, SearchRoot::Running) {
+        return None;
     }
-    Ok(None)
+    let mut other = FileName::new();
+    let _ = kernel.list(c"/lib/modules", &mut |name| {
+        if other.is_empty() && !name.starts_with(".") {
+            let _ = other.push_str(name);
+        }
+    });
+    Some((folder, other))
 }
 
 #[cfg(test)]
@@ -191,7 +208,7 @@ mod tests {
         let fake = fake.with_file("/x/y.ko", b"").with_file("/lib/modules/6.1.0-test/x/z.ko", b"");
         assert_eq!(found(&fake, &SearchRoot::Running, "x/y.ko"), Ok(Some("/x/y.ko".into())));
         assert_eq!(found(&fake, &SearchRoot::Running, "x/z.ko"), Ok(Some("/lib/modules/6.1.0-test/x/z.ko".into())));
-        assert_eq!(found(&fake, &SearchRoot::Running, "x/a.ko"), Err(ResolveError::NotFound { indexed: true }));
+        assert_eq!(found(&fake, &SearchRoot::Running, "x/a.ko"), Ok(Some("/lib/modules/6.1.0-test/x/a.ko".into())));
         let long = given(&format!("/{}", "x".repeat(505)));
         assert_eq!(is_in(&fake, &tree_folder(&fake, &long).unwrap(), "a/b.ko"), Err(ResolveError::LongPath));
     }
@@ -199,14 +216,18 @@ mod tests {
     #[test]
     fn a_name_is_a_file_where_there_is_no_index() {
         let fake = Fake::default().with_file("/t/snd-a.ko.xz", b"").with_file("/b.ko", b"");
+        let fake = fake.with_file("/t/nls_utf8.ko.gz", b"").with_file("/t/nls_utf8.ko", b"");
         let tree = path::joined(&[b"/t"]).unwrap();
         let named = |root: &SearchRoot, tree: Option<&Path>, name| {
-            let (folder, file) = file_named(&fake, root, tree.cloned(), name).unwrap()?;
+            let (folder, file) = file_named(&fake, root, tree.cloned(), name)?;
             Some(format!("{} {file}", folder.to_str().unwrap()))
         };
         assert_eq!(named(&given("/t"), Some(&tree), "snd-a"), Some("/t snd-a.ko.xz".into()));
         assert_eq!(named(&given("/t"), Some(&tree), "b"), None);
         assert_eq!(named(&SearchRoot::Running, None, "b"), Some("/ b.ko".into()));
         assert_eq!(named(&SearchRoot::Running, None, "snd-a"), None);
+        // However the name is written, as modprobe has it; a plain file first.
+        assert_eq!(named(&given("/t"), Some(&tree), "snd_a"), Some("/t snd-a.ko.xz".into()));
+        assert_eq!(named(&given("/t"), Some(&tree), "nls-utf8"), Some("/t nls_utf8.ko".into()));
     }
 }

@@ -58,6 +58,16 @@ fn entries_are_loaded_in_order_with_their_dependencies() {
 }
 
 #[test]
+#[cfg(feature = "explain")]
+fn a_file_that_is_there_otherwise_compressed_is_named() {
+    let fake = tree("/t/x.ko\n/t/a.ko.gz\n/t/none.ko\n").with_file("/t/x.ko.xz", b"");
+    let (_, lines) = run_on(&fake, false);
+    let there = |ending| format!("no such file; it is there with the ending {ending}, ");
+    assert!(lines[0].contains(&there(".ko.xz")) && lines[1].contains(&there(".ko")), "{lines:?}");
+    assert!(lines[2].contains("no such file, /t/none.ko"), "{lines:?}");
+}
+
+#[test]
 fn what_is_there_is_not_loaded_again() {
     let fake = || tree("/t/a.ko\n/t/b.ko\n").with_file("/sys/module/a/initstate", b"live\n");
     let loads = |fake: &Fake| fake.calls.take().iter().filter(|call| call.starts_with("finit")).count();

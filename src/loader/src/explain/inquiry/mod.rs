@@ -11,6 +11,7 @@ use crate::kernel::{FileKind, Kernel};
 use crate::limits::FILE_NAME_BYTES;
 use crate::load::{self, Failure};
 use crate::name;
+use crate::path;
 use crate::report::shown;
 use crate::source::DecodeError;
 
@@ -29,7 +30,11 @@ type Image<'b> = Elf<&'b mut dyn Bytes>;
 /// Finds the cause of a failure, and reports it.
 pub fn explain<K: Kernel>(kernel: &K, log: &KernelLog<K>, load: &FailedLoad, report: Report) {
     let Failure::Kernel(errno) = load.failure else {
-        return report(&by_headers(kernel, load));
+        let cause = by_headers(kernel, load);
+        return match other_form(kernel, load) {
+            Some(form) => report(&format_args!("{cause}; it is there with the ending .ko{}", form.ending())),
+            None => report(&cause),
+        };
     };
     let inquiry = Inquiry { kernel, log, load, errno };
     if !(is_about_file(errno) && inquiry.with_file(report)) {
@@ -147,6 +152,19 @@ fn is_about_file(errno: Errno) -> bool {
             | Errno::EBADMSG
             | Errno::ENOPKG
     )
+}
+
+/// The format that a file of the same name is in, compressed or not, where the one asked for is not there.
+fn other_form<K: Kernel>(kernel: &K, load: &FailedLoad) -> Option<Format> {
+    if load.failure != Failure::Open(Errno::ENOENT) {
+        return None;
+    }
+    let file = shown(load.file);
+    let (_, format) = name::strip_ko(file)?;
+    let plain = file.strip_suffix(format.ending())?;
+    [Format::Plain, Format::Gzip, Format::Xz, Format::Zstd].into_iter().find(|other| {
+        path::joined(&[plain.as_bytes(), other.ending().as_bytes()]).is_some_and(|path| kernel.exists(&path))
+    })
 }
 
 /// The cause as far as the errno and the headers of the file tell it.

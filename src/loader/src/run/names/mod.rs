@@ -69,13 +69,32 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
             Err(ResolveError::NotFound { indexed }) => {
                 let tree = self.names.tree.as_ref().filter(|_| !indexed).map(|tree| tree.folder().clone());
                 match resolve::file_named(self.kernel, &self.root, tree, name) {
-                    Ok(Some((folder, file))) => self.entry_by_file(entry, &folder, &file),
-                    Ok(None) => self.unresolved(at, entry, ResolveError::NotFound { indexed }),
-                    Err(error) => self.unresolved(at, entry, error),
+                    Some((folder, file)) => self.entry_by_file(entry, &folder, &file),
+                    None if self.lacks_tree(entry) => self.fails(entry.optional),
+                    None => self.unresolved(at, entry, ResolveError::NotFound { indexed }),
                 }
             }
             Err(error) => self.unresolved(at, entry, error),
         }
+    }
+
+    /// Reports it if the modules of the running kernel are not there at all.
+    fn lacks_tree(&mut self, entry: &Entry) -> bool {
+        let Some((folder, other)) = resolve::missing_tree(self.kernel, &self.root) else { return false };
+        let (name, folder, optional) = (name::of(entry.module), shown(&folder), optional(entry.optional));
+        if other.is_empty() {
+            self.log.line(
+                Level::Error,
+                format_args!("{name}: {folder} is not there, nor another in /lib/modules{optional}"),
+            );
+        } else {
+            let what = format_args!(
+                "{name}: {folder} is not there, but /lib/modules/{other} is: kernel and modules are of different \
+                 versions{optional}"
+            );
+            self.log.line(Level::Error, what);
+        }
+        true
     }
 
     /// Loads the modules that a name or an alias stands for, with what they need; whether that worked, after telling if not.
