@@ -16,6 +16,8 @@ pub struct Extent {
     pub dictionary_bytes: u64,
     /// The part of the file that is held besides.
     pub input_bytes: u64,
+    /// What in the file the kernel's own decoder of the format does not take (kernel/module/decompress.c, lib/xz).
+    pub beyond_kernel: Option<&'static str>,
 }
 
 /// Memory for the dictionary and the input of `extent`.

@@ -34,6 +34,12 @@ enum Member {
     None,
 }
 
+/// Flags of a member's header (RFC 1952, 2.3.1).
+const HEADER_CRC: u8 = 2;
+const EXTRA: u8 = 4;
+const NAME: u8 = 8;
+const COMMENT: u8 = 16;
+
 impl<'k, 'w, K: Kernel> Gzip<'k, 'w, K> {
     /// Starts at the start of the file; `window` has [`WINDOW_BYTES`].
     pub fn new(kernel: &'k K, file: &'k K::File, window: &'w mut [u8]) -> Self {
@@ -110,11 +116,7 @@ impl<'k, 'w, K: Kernel> Gzip<'k, 'w, K> {
         if method != 8 {
             return Err(DecodeError::Corrupt("its method is not deflate"));
         }
-        const CRC: u8 = 2;
-        const EXTRA: u8 = 4;
-        const NAME: u8 = 8;
-        const COMMENT: u8 = 16;
-        if flags & !(1 | CRC | EXTRA | NAME | COMMENT) != 0 {
+        if flags & !(1 | HEADER_CRC | EXTRA | NAME | COMMENT) != 0 {
             return Err(DecodeError::Corrupt("its header has reserved flags"));
         }
         if flags & EXTRA != 0 {
@@ -126,7 +128,7 @@ impl<'k, 'w, K: Kernel> Gzip<'k, 'w, K> {
                 while self.input.bytes()? != [0] {}
             }
         }
-        if flags & CRC != 0 {
+        if flags & HEADER_CRC != 0 {
             self.input.skip(2)?;
         }
         Ok(())
@@ -162,7 +164,12 @@ pub const IS_BUILT: bool = true;
 /// What the file says of its image; see `stated_bytes` for how far that is true.
 pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
     let image_bytes = stated_bytes(kernel, file, file_bytes);
-    Ok(Extent { file_bytes, image_bytes, is_guess: true, ..Extent::default() })
+    // The kernel passes over a name in the header, and over nothing else.
+    const OTHERS: u8 = HEADER_CRC | EXTRA | COMMENT;
+    let mut start = [0; 4];
+    let is_odd = read_exact_at(kernel, file, &mut start, 0).is_ok() && start[3] & OTHERS != 0;
+    let beyond_kernel = is_odd.then_some("its header has an extra field, a comment or a checksum");
+    Ok(Extent { file_bytes, image_bytes, is_guess: true, beyond_kernel, ..Extent::default() })
 }
 
 /// Has `take` take the image of the file.

@@ -6,6 +6,7 @@ use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 use super::extent::{Extent, allocate};
 use super::input::{Input, read_exact_at};
 use crate::kernel::{Kernel, StreamError, Taker};
+use crate::limits::READ_BYTES;
 use crate::source::{DecodeError, Source};
 
 /// An xz file being decoded: 35 KB of state and a page of input, besides the dictionary.
@@ -46,9 +47,13 @@ impl<'k, 'd, K: Kernel> Xz<'k, 'd, K> {
     /// Goes on to the next stream, if there is one.
     fn next_stream(&mut self) -> Result<(), DecodeError> {
         let mut padding = 0;
-        while self.input.peek()?.first() == Some(&0) {
-            self.input.consume(1);
-            padding += 1;
+        loop {
+            let zeros = self.input.peek()?.iter().take_while(|byte| **byte == 0).count();
+            if zeros == 0 {
+                break;
+            }
+            self.input.consume(zeros);
+            padding += zeros;
         }
         if padding % 4 != 0 {
             return Err(DecodeError::Corrupt("the zeros behind it are not a multiple of four"));
@@ -85,9 +90,16 @@ pub const IS_BUILT: bool = true;
 
 /// What the file says of its image.
 pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
-    let dictionary_bytes = dictionary_bytes(kernel, file)?;
-    let image_bytes = Some(image_bytes(kernel, file, file_bytes)?);
-    Ok(Extent { file_bytes, image_bytes, dictionary_bytes, ..Extent::default() })
+    let first = FirstBlock::read(kernel, file)?;
+    let (image_bytes, streams) = image_bytes(kernel, file, file_bytes)?;
+    let beyond_kernel = match first {
+        FirstBlock { check: 2.., .. } => Some("its checks are not CRC32"),
+        FirstBlock { has_filters: true, .. } => Some("it has a filter besides LZMA2"),
+        _ if streams > 1 => Some("it has several streams"),
+        _ => None,
+    };
+    let (image_bytes, dictionary_bytes) = (Some(image_bytes), first.dictionary_bytes);
+    Ok(Extent { file_bytes, image_bytes, dictionary_bytes, beyond_kernel, ..Extent::default() })
 }
 
 /// Has `take` take the image of the file.
@@ -129,25 +141,41 @@ fn of(error: &XzError) -> DecodeError {
 /// Length of a stream's header, and of its footer.
 const HEADER_BYTES: u64 = 12;
 
-/// The dictionary that the first block of the file asks for.
-fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, DecodeError> {
-    // The stream's header, then the longest header of a block.
-    let mut input = Input::new(kernel, file);
-    input.skip(HEADER_BYTES)?;
-    let [size, flags] = input.bytes()?;
-    // No block at all: an index begins with this.
-    if size == 0 {
-        return Ok(xz4rust::DICT_SIZE_MIN as u64);
+/// What the first stream and its first block ask for.
+struct FirstBlock {
+    /// The kind of its checks: 0 for none, 1 for CRC32, 4 for CRC64, 10 for SHA-256.
+    check: u8,
+    has_filters: bool,
+    dictionary_bytes: u64,
+}
+
+impl FirstBlock {
+    fn read<K: Kernel>(kernel: &K, file: &K::File) -> Result<FirstBlock, DecodeError> {
+        // The stream's header, then the longest header of a block.
+        let mut input = Input::new(kernel, file);
+        let [.., check, _, _, _, _] = input.bytes::<{ HEADER_BYTES as usize }>()?;
+        let [size, flags] = input.bytes()?;
+        let (check, has_filters) = (check & 0xf, size > 0 && flags & 3 > 0);
+        // No block at all: an index begins with 0.
+        let dictionary_bytes = match size {
+            0 => xz4rust::DICT_SIZE_MIN as u64,
+            _ => dictionary_bytes(&mut input, flags)?,
+        };
+        Ok(FirstBlock { check, has_filters, dictionary_bytes })
     }
+}
+
+/// The dictionary that a block with these flags asks for.
+fn dictionary_bytes<K: Kernel>(input: &mut Input<K>, flags: u8) -> Result<u64, DecodeError> {
     for size_bit in [0x40, 0x80] {
         if flags & size_bit != 0 {
-            number(&mut input)?;
+            number(input)?;
         }
     }
     const LZMA2: u64 = 0x21;
     for _ in 0..=flags & 3 {
-        let filter = number(&mut input)?;
-        let properties = number(&mut input)?;
+        let filter = number(input)?;
+        let properties = number(input)?;
         if filter != LZMA2 {
             input.skip(properties.min(1 << 10))?;
             continue;
@@ -161,20 +189,20 @@ fn dictionary_bytes<K: Kernel>(kernel: &K, file: &K::File) -> Result<u64, Decode
     Err(UNKNOWN_OPTION)
 }
 
-/// The image's length: the sum of what the indexes of all streams say.
-fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<u64, DecodeError> {
+/// The image's length, the sum of what the indexes of all streams say, and the number of streams.
+fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<(u64, usize), DecodeError> {
     let mut end = file_bytes;
-    let mut sum = 0u64;
+    let (mut sum, mut streams) = (0u64, 0);
     while end > 0 {
         let mut footer = [0; HEADER_BYTES as usize];
         let footer_at = end.checked_sub(HEADER_BYTES).ok_or(DecodeError::Truncated)?;
         read_exact_at(kernel, file, &mut footer, footer_at)?;
         let [.., a, b, c, d] = footer;
-        // Padding behind a stream comes in fours.
         if [a, b, c, d] == [0; 4] {
-            end -= 4;
+            end = without_padding(kernel, file, end)?;
             continue;
         }
+        streams += 1;
         if [c, d] != *b"YZ" {
             return Err(DecodeError::Truncated);
         }
@@ -193,7 +221,21 @@ fn image_bytes<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result
         }
         end = index_at.checked_sub(HEADER_BYTES).and_then(|end| end.checked_sub(blocks_bytes)).ok_or(CORRUPT_INDEX)?;
     }
-    Ok(sum)
+    Ok((sum, streams))
+}
+
+/// The end of the file before `end`, without the zeros that pad it, which come in fours.
+fn without_padding<K: Kernel>(kernel: &K, file: &K::File, mut end: u64) -> Result<u64, DecodeError> {
+    let mut buf = [0; READ_BYTES];
+    loop {
+        let len = buf.len().min(end as usize);
+        read_exact_at(kernel, file, &mut buf[..len], end - len as u64)?;
+        let zeros = buf[..len].iter().rev().take_while(|byte| **byte == 0).count();
+        end -= zeros as u64 / 4 * 4;
+        if zeros < len || end == 0 {
+            return Ok(end);
+        }
+    }
 }
 
 const CORRUPT_INDEX: DecodeError = DecodeError::Corrupt("its index does not match its blocks");
@@ -238,12 +280,16 @@ pub(crate) mod tests {
         encode(data, CheckType::Crc32, None, None)
     }
 
+    pub(crate) fn xz_checked(data: &[u8], check: CheckType) -> Vec<u8> {
+        encode(data, check, None, None)
+    }
+
     fn decode_in(bytes: &[u8], piece: usize) -> Result<Vec<u8>, DecodeError> {
         let fake = Fake::default().with_file("/f", bytes);
         let file = fake.open(c"/f").unwrap();
-        let mut dictionary = vec![0xaa; dictionary_bytes(&fake, &file)? as usize];
+        let mut dictionary = vec![0xaa; FirstBlock::read(&fake, &file)?.dictionary_bytes as usize];
         let all = read_all(&mut Xz::new(&fake, &file, &mut dictionary), piece)?;
-        assert_eq!(image_bytes(&fake, &file, bytes.len() as u64), Ok(all.len() as u64));
+        assert_eq!(image_bytes(&fake, &file, bytes.len() as u64).map(|(len, _)| len), Ok(all.len() as u64));
         Ok(all)
     }
 
@@ -307,7 +353,8 @@ pub(crate) mod tests {
             let mut file = file;
             file[12] = 5;
             let fake = Fake::default().with_file("/f", &file);
-            assert_eq!(dictionary_bytes(&fake, &fake.open(c"/f").unwrap()), Ok(size));
+            let first = FirstBlock::read(&fake, &fake.open(c"/f").unwrap());
+            assert_eq!(first.map(|first| first.dictionary_bytes), Ok(size));
         }
     }
 
@@ -331,7 +378,7 @@ pub(crate) mod tests {
         fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let fake = Fake::default().with_file("/f", &bytes);
             let file = fake.open(c"/f").unwrap();
-            let _ = dictionary_bytes(&fake, &file);
+            let _ = FirstBlock::read(&fake, &file).map(|first| first.dictionary_bytes);
             let _ = image_bytes(&fake, &file, bytes.len() as u64);
             let mut dictionary = vec![0; 1 << 16];
             let _ = Xz::new(&fake, &file, &mut dictionary).read(&mut [0; 1000]);

@@ -85,8 +85,9 @@ impl Facts {
             return Some(Choice::AskKernelDecodes);
         }
         let is_made_here = matches!(self.wanted, None | Some(LoadPath::Stream | LoadPath::Buffer)) || self.is_pinned;
-        match (decodes(self.format) && is_made_here, self.window_bytes, self.memory) {
-            (true, None, _) => Some(Choice::AskWindow),
+        // What the kernel is to decode depends on what is in the file, too.
+        match (decodes(self.format) && (is_made_here || is_open), self.window_bytes, self.memory) {
+            (true, None, _) if is_made_here => Some(Choice::AskWindow),
             (true, _, None) => Some(Choice::AskMemory),
             _ => None,
         }
@@ -96,7 +97,10 @@ impl Facts {
         let plain = self.format == Format::Plain;
         match path {
             LoadPath::Finit => plain && self.has_finit,
-            LoadPath::FinitCompressed => !plain && self.has_finit && self.kernel_decodes == Some(Some(self.format)),
+            LoadPath::FinitCompressed => {
+                let is_beyond = self.memory.flatten().is_some_and(|memory| memory.is_beyond_kernel);
+                !plain && self.has_finit && self.kernel_decodes == Some(Some(self.format)) && !is_beyond
+            }
             LoadPath::Stream => self.window_bytes.flatten().is_some() && decodes(self.format),
             LoadPath::Mmap => plain,
             LoadPath::Buffer => decodes(self.format),
@@ -157,6 +161,8 @@ pub struct Memory {
     pub budget: Option<u64>,
     /// Whether all of the image is made here on every path, to be checked.
     pub is_pinned: bool,
+    /// Whether the file has what the kernel's own decoder does not take.
+    pub is_beyond_kernel: bool,
 }
 
 impl Memory {
@@ -172,6 +178,7 @@ impl Memory {
             available,
             budget,
             is_pinned: false,
+            is_beyond_kernel: extent.beyond_kernel.is_some(),
         }
     }
 

@@ -24,6 +24,7 @@ fn path(facts: &Facts) -> Result<LoadPath, Refusal> {
         available: None,
         budget: None,
         is_pinned: false,
+        is_beyond_kernel: false,
     };
     let memory = facts.memory.or(Some(Some(vast)));
     match choose(&Facts { memory, ..*facts })? {
@@ -78,6 +79,7 @@ fn the_choice_case_by_case() {
             available: Some(available),
             budget,
             is_pinned: false,
+            is_beyond_kernel: false,
         }))
     };
     let (roomy, low, tight) = (has(64 * MIB, None), has(3 * MIB, None), has(MIB + 9, None));
@@ -99,6 +101,7 @@ fn the_choice_case_by_case() {
             available: Some(available),
             budget,
             is_pinned: false,
+            is_beyond_kernel: false,
         })),
         ..gz_streams
     };
@@ -176,6 +179,7 @@ fn the_choice_case_by_case() {
                 is_guess: false,
                 dictionary_bytes: MIB,
                 input_bytes: 128 << 10,
+                beyond_kernel: None,
             },
             Some(64 * MIB),
             budget,

@@ -423,3 +423,33 @@ fn the_budget_refuses_with_figures() {
     let kib = least / 1024;
     assert_eq!(refusal.to_string(), format!("it needs {kib} KiB of memory, but @budget allows {} KiB", kib - 1));
 }
+
+/// A kernel that decodes the format may still not decode the file.
+#[test]
+#[cfg(all(feature = "gzip", feature = "xz"))]
+fn what_the_kernels_decoder_does_not_take_is_decoded_here() {
+    use crate::decode::xz::tests::{xz, xz_checked};
+    use lzma_rust2::CheckType;
+    let image = b"\x7fELF and so on";
+    let good = gzip(image);
+    let with = |flags: u8, field: &[u8]| [&good[..3], &[flags], &good[4..10], field, &good[10..]].concat();
+    let (crc64, crc32) = (xz_checked(image, CheckType::Crc64), xz(image));
+    let cases: [(&str, &[u8], LoadPath); 7] = [
+        ("gzip", &good, LoadPath::FinitCompressed),
+        ("gzip", &with(8, b"name\0"), LoadPath::FinitCompressed),
+        ("gzip", &with(16, b"comment\0"), LoadPath::Stream),
+        ("gzip", &with(4, b"\x02\0ab"), LoadPath::Stream),
+        ("xz", &crc32, LoadPath::FinitCompressed),
+        ("xz", &crc64, LoadPath::Stream),
+        ("xz", &[&crc32[..], &crc32].concat(), LoadPath::Stream),
+    ];
+    for (format, file, path) in cases {
+        let fake = Fake::default().with_file("/m.ko.z", file).with_file("/sys/module/compression", format.as_bytes());
+        let request = Request { file: c"/m.ko.z", ..Request::default() };
+        let loaded = load(&fake, &mut Abilities::default(), &request).unwrap();
+        assert_eq!(loaded.path, path, "{format}: {file:02x?}");
+        let demanded = Request { path: Some(LoadPath::FinitCompressed), ..request };
+        let is_taken = load(&fake, &mut Abilities::default(), &demanded).is_ok();
+        assert_eq!(is_taken, path == LoadPath::FinitCompressed);
+    }
+}

@@ -149,7 +149,7 @@ pub const IS_BUILT: bool = true;
 pub fn extent<K: Kernel>(kernel: &K, file: &K::File, file_bytes: u64) -> Result<Extent, DecodeError> {
     let dictionary_bytes = window_bytes(kernel, file)?;
     let (image_bytes, input_bytes) = (image_bytes(kernel, file)?, overhead_bytes(dictionary_bytes));
-    Ok(Extent { file_bytes, image_bytes, is_guess: false, dictionary_bytes, input_bytes })
+    Ok(Extent { file_bytes, image_bytes, is_guess: false, dictionary_bytes, input_bytes, ..Extent::default() })
 }
 
 /// Has `take` take the image of the file.
