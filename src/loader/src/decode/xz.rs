@@ -232,7 +232,7 @@ fn without_padding<K: Kernel>(kernel: &K, file: &K::File, mut end: u64) -> Resul
         read_exact_at(kernel, file, &mut buf[..len], end - len as u64)?;
         let zeros = buf[..len].iter().rev().take_while(|byte| **byte == 0).count();
         end -= zeros as u64 / 4 * 4;
-        if zeros < len || end == 0 {
+        if zeros < len || zeros < 4 {
             return Ok(end);
         }
     }
