@@ -21,7 +21,7 @@ fn three_megabytes_in_gzip_load_by_stream() {
 /// build ask for, the window of zstd what `mkmodest` does. It protects what is promised: a fraction of the module. So each bound
 /// has a quarter of headroom for other compilers and kernels.
 const MOST_KIB: [(Format, Pinned, u32); 7] = [
-    (Format::Plain, Pinned::No, 64),
+    (Format::Plain, Pinned::No, 96),
     (Format::Gzip, Pinned::No, 192),
     (Format::Xz, Pinned::No, 1024 + 256),
     (Format::Zstd, Pinned::No, 128 + 384),
