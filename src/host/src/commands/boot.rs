@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::args::{How, What};
 use super::make::{make, summary};
-use super::step::Step;
+use super::timed::Timed;
 use crate::board::{Board, Layout};
 use crate::disk;
 use crate::guest::{Boot, WaitError};
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<u8> {
         Some(disk) => Some(disk),
         None if board.qemu.disk == Layout::None => None,
         None => {
-            let _step = Step::new("making the root disk");
+            let _timed = Timed::new("making the root disk");
             let file = tmp.path().join("disk");
             disk::make(&file, board.qemu.disk, board.qemu.disk_size.0, &kernel.busybox())?;
             Some(file)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::args::{Choice, How, What};
-use super::step::Step;
+use super::timed::Timed;
 use crate::board::Board;
 use crate::image::{self, Image, Options};
 use crate::kernel::{KernelPackage, KernelSymbols, Tree};
@@ -45,7 +45,7 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
 
 /// Makes the image of a board, and prints its notes.
 pub fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
-    let _step = Step::new("making the image");
+    let _timed = Timed::new("making the image");
     let kernel_name = what.kernel.as_deref();
     let init = how.init.clone().unwrap_or_else(|| image::default_init(board.arch));
     let (tree, options) = chosen(board, kernel_name, &how.choice, init)?;

@@ -11,7 +11,7 @@ mod image;
 mod make;
 mod needs;
 mod plan;
-mod step;
+mod timed;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};

@@ -68,12 +68,12 @@ enum Row {
     Directive(String),
     /// What a person might want to know.
     Note(String),
-    Module(Step),
+    Module(ModuleLine),
 }
 
 /// One file to load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct ModuleLine {
     /// Its path below the tree.
     pub file: String,
     /// Whether nothing but optional modules needs it.
@@ -124,7 +124,7 @@ impl Plan {
         let module = entry.module.strip_prefix(&in_tree).unwrap_or(entry.module);
         ensure!(!module.starts_with('/'), "{module} is not in {in_tree}; expected a name or a path below that");
         let device = entry.device.map(String::from);
-        let step = Step { optional: entry.optional, device, ..Step::default() };
+        let step = ModuleLine { optional: entry.optional, device, ..ModuleLine::default() };
         if module.contains('/') {
             ensure!(is_below(module), "{module} leads out of {in_tree}; expected a path below that");
             if !tree.dir.join(module).is_file() {
@@ -133,7 +133,14 @@ impl Plan {
                 bail!("no file {module} in {}{near}", tree.dir.display());
             }
             let (path, times, sha256) = (entry.path, entry.times, entry.sha256.map(|pin| pin.to_string()));
-            return self.add(Step { file: module.into(), path, times, sha256, params: entry.params.into(), ..step });
+            return self.add(ModuleLine {
+                file: module.into(),
+                path,
+                times,
+                sha256,
+                params: entry.params.into(),
+                ..step
+            });
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
@@ -147,13 +154,13 @@ impl Plan {
     }
 
     /// Adds what one step of modprobe's comes to, with `entry` being what asks for it and `step` what that says of all of them.
-    fn planned(&mut self, entry: &Entry, step: &Step, planned: plan::Step, config: Config) -> Result<()> {
+    fn planned(&mut self, entry: &Entry, step: &ModuleLine, planned: plan::Step, config: Config) -> Result<()> {
         let name = Name(planned.module.name);
         let is_target = planned.is_target;
         match planned.action {
             Action::Load(file) => {
                 let options = planned.module.options(config).collect::<Vec<_>>().join(" ").trim().to_string();
-                let mut step = Step { file: file.into(), options, ..step.clone() };
+                let mut step = ModuleLine { file: file.into(), options, ..step.clone() };
                 step.optional |= !planned.is_required;
                 if is_target {
                     (step.path, step.times, step.params) = (entry.path, entry.times, entry.params.into());
@@ -181,7 +188,7 @@ impl Plan {
     }
 
     /// Adds a file; one that is there already stays where it is, and becomes what both ask for.
-    fn add(&mut self, new: Step) -> Result<()> {
+    fn add(&mut self, new: ModuleLine) -> Result<()> {
         ensure!(is_below(&new.file), "{} in modules.dep is not below its tree", new.file);
         let mut steps =
             self.rows.iter_mut().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None });
@@ -215,7 +222,7 @@ impl Plan {
     }
 
     /// The files to load, in order.
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+    pub fn steps(&self) -> impl Iterator<Item = &ModuleLine> {
         self.rows.iter().filter_map(|row| if let Row::Module(step) = row { Some(step) } else { None })
     }
 
@@ -266,7 +273,7 @@ impl Plan {
                 None => (&step.file, None, step.sha256.as_ref()),
             };
             check_length(&root, file)?;
-            let Step { optional, path, times, ref device, ref options, ref params, .. } = *step;
+            let ModuleLine { optional, path, times, ref device, ref options, ref params, .. } = *step;
             let (params, device) = (quoted(&[options.as_str(), params].join(" ")), device.as_deref());
             let params = params.trim();
             let sha256 = match sha256 {
@@ -295,7 +302,7 @@ pub(crate) fn not_planned(tree: &Tree, name: &str, error: PlanError) -> Error {
 }
 
 /// Checks that a module of the tree is the one that its entry means.
-fn check_digest(step: &Step, module: &ModuleFile) -> Result<()> {
+fn check_digest(step: &ModuleLine, module: &ModuleFile) -> Result<()> {
     let ModuleFile { original_sha256: is, .. } = module;
     let Some(says) = &step.sha256 else { return Ok(()) };
     ensure!(is.eq_ignore_ascii_case(says), "{}: its SHA-256 is {is}, @sha256= says {says}", step.file);

@@ -26,7 +26,7 @@ fn resolved(manifest: &str) -> Result<(Plan, String)> {
     let (_tmp, tree) = tree(&FILES);
     let board = board(MINIMAL).unwrap();
     let plan = resolve(&Source::manifest(&board, "m", manifest.as_bytes()), &tree)?;
-    let file = |step: &Step| ModuleFile {
+    let file = |step: &ModuleLine| ModuleFile {
         file: format!("{}.gz", step.file),
         bytes: Vec::new(),
         image_bytes: 7,

@@ -172,7 +172,7 @@ impl<'m> Index<'m> {
     /// Visits `top` and all nodes below that have values, a node behind its children, each with its key behind `begin`.
     fn walk(&self, begin: &[u8], top: Node<'m>, visit: &mut Visit<'_, 'm>) -> Result<(), IndexError> {
         let mut key = heapless::Vec::<u8, INDEX_KEY_BYTES>::from_slice(begin).map_err(|_| IndexError::LongKey)?;
-        let mut path = heapless::Vec::<Step, INDEX_DEPTH>::new();
+        let mut path = heapless::Vec::<PathNode, INDEX_DEPTH>::new();
         // As no node has two parents, to read more than the whole file is to go in circles.
         let mut unread = self.bytes.len_bytes();
         let mut read = |bytes: usize, offset| {
@@ -184,9 +184,9 @@ impl<'m> Index<'m> {
             if let Some(node) = entered.take() {
                 read(node.bytes, node.offset)?;
                 key.extend_from_slice(node.prefix).map_err(|_| IndexError::LongKey)?;
-                path.push(Step { node, key_bytes: key.len() }).map_err(|_| IndexError::TooDeep)?;
+                path.push(PathNode { node, key_bytes: key.len() }).map_err(|_| IndexError::TooDeep)?;
             }
-            let Some(Step { node, key_bytes }) = path.last_mut() else { return Ok(()) };
+            let Some(PathNode { node, key_bytes }) = path.last_mut() else { return Ok(()) };
             key.truncate(*key_bytes);
             if let Some((byte, child)) = node.next_child() {
                 entered = self.node(child)?;
@@ -242,7 +242,7 @@ impl<'m> Index<'m> {
 type Visit<'v, 'm> = dyn FnMut(&[u8], &mut Values<'m>) -> Result<(), IndexError> + 'v;
 
 /// A node on the way from the top to where a walk is.
-struct Step<'m> {
+struct PathNode<'m> {
     /// Its children are those still to come.
     node: Node<'m>,
     /// Length of the key that ends here.

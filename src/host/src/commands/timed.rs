@@ -3,19 +3,19 @@
 use std::io::IsTerminal;
 use std::time::Instant;
 
-/// A step that may take long: told at once to a person, else only if it did.
-pub struct Step(&'static str, Instant);
+/// A step that may take long: shown at once on a terminal, else only if it did.
+pub struct Timed(&'static str, Instant);
 
-impl Step {
-    pub fn new(name: &'static str) -> Step {
+impl Timed {
+    pub fn new(name: &'static str) -> Timed {
         if std::io::stderr().is_terminal() {
             eprintln!("mkmodest: {name}");
         }
-        Step(name, Instant::now())
+        Timed(name, Instant::now())
     }
 }
 
-impl Drop for Step {
+impl Drop for Timed {
     fn drop(&mut self) {
         let seconds = self.1.elapsed().as_secs_f32();
         if seconds > 1.0 {
