@@ -149,6 +149,7 @@ fn as_a_hook_of_another_init() {
         $B ls /sys/module >/before; $B grep -c crc16 /before; \n\
         /modest load -m /my; echo LOADED=$?\n\
         /modest insmod /m/dummy.ko numdummies=2 'label=two words'; echo INSMOD=$?\n\
+        /modest insmod /m/ext4.ko; echo NEEDS=$?\n\
         $B ls /sys/class/net\n\
         /modest insmod /m/dummy.ko; echo AGAIN=$?\n\
         /modest insmod /m/none.ko; echo NONE=$?\n\
@@ -159,11 +160,17 @@ fn as_a_hook_of_another_init() {
         /modest frobnicate 2>/dev/null; echo USAGE=$?\n\
         echo HOOK-END\n$B sleep 1000\n";
     let scenario = Scenario::with_manifest(BOARD, None, "").unwrap();
-    let (crc16, dummy) = (scenario.module("crc16").unwrap(), scenario.module("dummy").unwrap());
+    let [crc16, dummy, ext4] = ["crc16", "dummy", "ext4"].map(|name| scenario.module(name).unwrap());
     let modest = scenario.options.init.clone();
+    let tree = scenario.kernel.tree.dir.clone();
+    let scenario = ["modules.dep.bin", "modules.symbols.bin"].into_iter().fold(scenario, |scenario, index| {
+        let place = format!("/lib/modules/{}/{index}", tree.file_name().unwrap().display());
+        scenario.file(&place, std::fs::read(tree.join(index)).unwrap())
+    });
     let scenario = scenario
         .file("/m/crc16.ko", crc16)
         .file("/m/dummy.ko", dummy)
+        .file("/m/ext4.ko", ext4)
         .file("/my", "/m/crc16.ko\n@exec /never\n")
         .file("/bad", "@nonsense\n")
         .file("/stop", "@on-error exec /never\n/none.ko\n/never.ko\n")
@@ -184,6 +191,7 @@ fn as_a_hook_of_another_init() {
         "LOADED=0",
         "INSMOD=0",
         "AGAIN=0",
+        "NEEDS=1",
         "NONE=1",
         "BAD=1",
         "STOP=3",
@@ -192,6 +200,12 @@ fn as_a_hook_of_another_init() {
         assert!(console.lines().any(|line| line == code), "{code}:\n{console}");
     }
     assert!(console.lines().any(|line| line.split_ascii_whitespace().any(|word| word == "dummy1")), "{console}");
+    let needs = line(&console, "ext4: ENOENT: it needs the symbol `").unwrap();
+    assert!(
+        ["`jbd2`", "`mbcache`"].iter().any(|exporter| needs.contains(&format!("which {exporter} exports"))),
+        "{needs}"
+    );
+    line(&console, "dummy: the kernel ignored `label`: the module has no such parameter").unwrap();
     // Quoted, the kernel takes it for one unknown parameter, not for two.
     assert!(console.contains("dummy: unknown parameter 'label' ignored"), "{console}");
     assert!(!console.contains("unknown parameter 'words'"), "{console}");

@@ -178,7 +178,12 @@ fn insmod(mut args: impl Iterator<Item = &'static CStr>) -> u8 {
         budget_bytes: None,
     };
     match load::load(&Linux, &mut Abilities::default(), &request) {
-        Ok(_) => LOADED,
+        Ok(_) => {
+            explain::report_ignored_params(&Linux, &request, &mut |text| {
+                console.line(Level::Error, format_args!("{name}: {text}, {}", shown(file)));
+            });
+            LOADED
+        }
         Err(Failure::Kernel(Errno::EEXIST)) if machine::is_live(&Linux, name) => {
             console.line(Level::Info, format_args!("{name}: already loaded"));
             LOADED
@@ -194,7 +199,8 @@ fn explain(console: &mut Console, name: Name, file: &CStr, failure: Failure) -> 
         Failure::Kernel(_) => machine::started_us(&Linux).unwrap_or(0),
         _ => 0,
     };
-    let load = FailedLoad { file, failure, since_us, budget_bytes: None, exporters: &explain::no_exporters };
+    let exporters = |symbol: &str, each: &mut dyn FnMut(&str)| run::exporters(&Linux, symbol, each);
+    let load = FailedLoad { file, failure, since_us, budget_bytes: None, exporters: &exporters };
     explain::explain(&Linux, &KernelLog::default(), &load, &mut |cause| {
         console.line(Level::Error, format_args!("{name}: {cause}, {}", shown(file)));
     });

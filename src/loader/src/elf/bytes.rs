@@ -53,6 +53,15 @@ impl<K: Kernel> Bytes for FileBytes<'_, K> {
     }
 }
 
+/// Whether a file ends in zeros, which neither a module nor a compressed file does: the last bytes of the one are section
+/// headers or a signature, of the other a checksum.
+pub fn ends_in_zeros(bytes: &mut dyn Bytes) -> Result<bool, DecodeError> {
+    let mut end = [1; 64];
+    let Some(at) = bytes.len_bytes()?.checked_sub(end.len() as u64) else { return Ok(false) };
+    bytes.read_at(&mut end, at)?;
+    Ok(end == [0; 64])
+}
+
 /// The bytes that a decoder makes, of which the last are kept: asked for earlier ones it begins anew.
 pub struct Decoded<'s> {
     source: &'s mut dyn Source,

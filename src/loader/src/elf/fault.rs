@@ -14,6 +14,8 @@ pub enum Fault {
     Unreadable(DecodeError),
     NotRegular(FileKind),
     Empty,
+    /// It ends in zeros, which no module does, and is damaged.
+    EndsInZeros,
     NotElf([u8; 4]),
     OtherMachine(Machine),
     NotRelocatable(u16),
@@ -41,6 +43,10 @@ impl fmt::Display for Fault {
             Fault::NotRegular(FileKind::Directory) => f.write_str("it is a directory, not a module"),
             Fault::NotRegular(_) => f.write_str("it is a device, FIFO or socket, not a module"),
             Fault::Empty => f.write_str("the file is empty"),
+            Fault::EndsInZeros => f.write_str(
+                "the file ends in zeros: it was not written whole. The kernel leaves such files where it has too \
+                 little memory to unpack the initramfs",
+            ),
             Fault::NotElf([a, b, c, d]) => {
                 write!(
                     f,

@@ -12,7 +12,7 @@ mod machine;
 #[cfg(test)]
 pub(crate) mod made;
 
-pub use bytes::{Bytes, Decoded, FileBytes};
+pub use bytes::{Bytes, Decoded, FileBytes, ends_in_zeros};
 pub use content::{NAME_BYTES, Symbol};
 pub use fault::Fault;
 pub use headers::{Range, Section};
@@ -55,6 +55,17 @@ const SIGNED: &[u8] = b"~Module signature appended~\n";
 impl<B: Bytes> Elf<B> {
     /// Reads the headers of an image, which has to be for `machine` where that is given.
     pub fn open(mut bytes: B, machine: Option<Machine>) -> Result<Elf<B>, Fault> {
+        let read = Elf::<&mut dyn Bytes>::read_headers(&mut bytes, machine);
+        match read.map(|Elf { header, parts, .. }| (header, parts)) {
+            Ok((header, parts)) => Ok(Elf { bytes, header, parts }),
+            Err(fault @ Fault::Truncated { .. }) => Err(fault),
+            // Whatever is missed first is missed because of that.
+            Err(_) if ends_in_zeros(&mut bytes) == Ok(true) => Err(Fault::EndsInZeros),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn read_headers(mut bytes: B, machine: Option<Machine>) -> Result<Elf<B>, Fault> {
         let has_bytes = bytes.len_bytes()?;
         if has_bytes == 0 {
             return Err(Fault::Empty);

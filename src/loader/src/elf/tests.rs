@@ -49,6 +49,11 @@ fn what_is_wrong_is_named() {
     assert_eq!(changed(16, 3), Some(Fault::NotRelocatable(3)));
     let header = |number: usize| good.len() - 7 * 64 + number * 64;
     assert_eq!(changed(header(4) + 4, 1), Some(Fault::Stripped));
+    for zeros_from in 1..header(4) {
+        let mut elf = good.clone();
+        elf[zeros_from..].fill(0);
+        assert_eq!(fault(&elf), Some(Fault::EndsInZeros), "{zeros_from}");
+    }
     for len in 1..good.len() {
         let fault = fault(&good[..len]);
         assert!(matches!(fault, Some(Fault::Truncated { .. } | Fault::NotElf(_))), "{len}: {fault:?}");

@@ -5,11 +5,12 @@ use core::fmt::{self, Display, Write};
 
 use super::cause::Cause;
 use super::errnos::of_open;
+use super::inquiry::zeros_at_end;
 use super::kallsyms;
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
 use crate::kernel::machine::is_live;
 use crate::kernel::{FileKind, Kernel, read_small};
-use crate::load;
+use crate::load::{self, Failure};
 use crate::name::{self, Name};
 use crate::path;
 use crate::report::shown;
@@ -50,7 +51,8 @@ fn describe_file<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
         }
     });
     if let Err(failure) = looked {
-        out.problem(&Cause::<Fault>::from(failure));
+        let fault = kernel.open(path).ok().and_then(|file| zeros_at_end(kernel, &file));
+        out.problem(&Cause { failure, fault: fault.filter(|_| matches!(failure, Failure::Decode(_))) });
     }
 }
 

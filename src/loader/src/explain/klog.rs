@@ -36,6 +36,8 @@ pub enum Kind {
     Present,
     /// A policy of the kernel refuses the module: the text.
     Policy,
+    /// The kernel's decoder does not take the compressed file: the text.
+    Decoder,
 }
 
 /// The messages about one load: the one that tells most, and how many are like it.
@@ -123,6 +125,9 @@ impl Messages {
             && let Some((firmware, error)) = find(rest, " failed with error ")
         {
             return self.keep(Kind::Firmware, firmware, error);
+        }
+        if is_of_decoder(message) {
+            self.keep(Kind::Decoder, message, "");
         }
         let policies = ["Lockdown: ", "LoadPin: ", "Loading of "];
         if policies.iter().any(|policy| message.starts_with(policy)) {
@@ -215,6 +220,14 @@ fn between<'t>(text: &'t str, before: &str, between: &str, after: &str) -> Optio
     Some((first, second.strip_suffix(after)?))
 }
 
+/// Whether the kernel's decoder of modules says so of a file that it does not take (kernel/module/decompress.c).
+fn is_of_decoder(message: &str) -> bool {
+    let begins =
+        ["decompression failed with status ", "ZSTD-", "failed to initialize decompressor: ", "Can't initialize ZSTD"];
+    begins.iter().any(|begin| message.starts_with(begin))
+        || (message.starts_with("not a") && message.ends_with(" compressed module"))
+}
+
 /// What a message of the kernel's about a module says, behind the module's name.
 fn parse(message: &str) -> Option<(Kind, &str, &str)> {
     const PAIRS: [(Kind, [&str; 3]); 6] = [
@@ -267,6 +280,14 @@ mod tests {
             ("m: `long' too large for parameter `name'", Kind::Value, "long", "name"),
             ("m: module is already loaded", Kind::Present, "", ""),
             ("Loading of unsigned module is rejected", Kind::Policy, "Loading of unsigned module is rejected", ""),
+            ("decompression failed with status 6", Kind::Decoder, "decompression failed with status 6", ""),
+            ("not an xz compressed module", Kind::Decoder, "not an xz compressed module", ""),
+            (
+                "ZSTD-compressed data has too large a window size",
+                Kind::Decoder,
+                "ZSTD-compressed data has too large a window size",
+                "",
+            ),
             ("usb 1-1: Direct firmware load for a/b.bin failed with error -2", Kind::Firmware, "a/b.bin", "-2"),
             ("m: something else", Kind::Text, "something else", ""),
             ("m 0000:00:01.0: no such thing", Kind::Text, "m 0000:00:01.0: no such thing", ""),

@@ -82,6 +82,12 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
     run.outcome
 }
 
+/// Hands the file of each module of the running kernel's tree that exports `symbol` to `each`: what a
+/// [`FailedLoad`](crate::explain::FailedLoad) without a run asks.
+pub fn exporters<K: Kernel>(kernel: &K, symbol: &str, each: &mut dyn FnMut(&str)) {
+    names::state::exporters_below(kernel, &SearchRoot::Running, symbol, each);
+}
+
 /// Opens the manifest; reports why it cannot be used.
 fn open_manifest<K: Kernel, L: Log>(kernel: &K, log: &mut L, path: &CStr) -> Option<K::File> {
     let manifest = shown(path);

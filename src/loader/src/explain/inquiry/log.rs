@@ -40,6 +40,10 @@ impl<K: Kernel> Inquiry<'_, K> {
             )),
             Kind::Value => self.report_value(elf, first, second, report),
             Kind::Present => report(&format_args!("{errno}: a module with its name is built into this kernel")),
+            Kind::Decoder => report(&format_args!(
+                "{errno}: the kernel's decoder does not take this file, and its log says: \"{first}\". Use @path=stream or \
+                 @path=buffer, or compress the module as the kernel's build does"
+            )),
             Kind::Nothing | Kind::Text | Kind::Firmware | Kind::Policy => return false,
         }
         true

@@ -1,7 +1,7 @@
 //! The cause of what the kernel answered to a load: its log is asked first, then the file, then the machine.
 
 use crate::decode::format_of;
-use crate::elf::{Bytes, Elf, Fault, FileBytes, NAME_BYTES, THIS_MACHINE};
+use crate::elf::{Bytes, Elf, Fault, FileBytes, NAME_BYTES, THIS_MACHINE, ends_in_zeros};
 use crate::errno::Errno;
 use crate::explain::cause::{Cause, is_about_content};
 use crate::explain::failed_load::{FailedLoad, Report};
@@ -125,9 +125,17 @@ impl<K: Kernel> Inquiry<'_, K> {
         }
     }
 
+    fn zeros_at_end(&self) -> Option<Fault> {
+        zeros_at_end(self.kernel, &self.kernel.open(self.load.file).ok()?)
+    }
+
     /// Reports a fault of the file, which needs no log.
     fn report_fault(&self, fault: Fault, report: Report) -> bool {
         self.log.skip(self.kernel);
+        let fault = match fault {
+            Fault::Unreadable(_) => self.zeros_at_end().unwrap_or(fault),
+            fault => fault,
+        };
         report(&Cause { failure: self.load.failure, fault: Some(fault) });
         true
     }
@@ -176,9 +184,13 @@ fn by_headers<K: Kernel>(kernel: &K, load: &FailedLoad) -> Cause<Fault> {
 fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
     match format_of(kernel, file) {
         // Of a compressed file the headers are out of sight.
-        Ok(format) if format != Format::Plain => None,
+        Ok(format) if format != Format::Plain => zeros_at_end(kernel, file),
         _ => examine_plain(kernel, file).err(),
     }
+}
+
+pub(super) fn zeros_at_end<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
+    ends_in_zeros(&mut FileBytes { kernel, file }).is_ok_and(|does| does).then_some(Fault::EndsInZeros)
 }
 
 fn examine_plain<K: Kernel>(kernel: &K, file: &K::File) -> Result<(), Fault> {

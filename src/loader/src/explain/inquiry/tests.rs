@@ -115,6 +115,13 @@ fn the_log_and_the_file_show_the_cause() {
             "EINVAL: its parameter `queue_depth` (uint) does not take the value `abc`",
         ),
         (&good, E::EINVAL, "m: module is already loaded", "EINVAL: a module with its name is built into this kernel"),
+        (
+            &signed,
+            E::EINVAL,
+            "decompression failed with status 6",
+            "EINVAL: the kernel's decoder does not take this file, and its log says: \"decompression failed with status \
+                 6\". Use @path=stream or @path=buffer, or compress the module as the kernel's build does",
+        ),
         (&good, E::EKEYREJECTED, "Loading of unsigned module is rejected", unsigned),
         (
             &good,
@@ -224,6 +231,26 @@ fn what_nothing_else_shows_is_what_is_left() {
         reported(&empty, E::EEXIST, "x"),
         "EEXIST: its init reports that something already exists, or a module with the name in this file is already loaded"
     );
+}
+
+/// As the kernel leaves a file of an initramfs for which memory ran out.
+#[test]
+fn a_file_that_was_not_written_whole_is_named() {
+    let zeros = "the file ends in zeros: it was not written whole. The kernel leaves such files where it has too little \
+        memory to unpack the initramfs";
+    let mut half = made(GOOD);
+    let len = half.len();
+    half[len / 2..].fill(0);
+    let fake = Fake::default().with_file("/m.ko", &half);
+    assert_eq!(reported(&fake, E::ENOEXEC, "x"), format!("ENOEXEC: {zeros}"));
+    let compressed = [&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], &[0; 100]].concat();
+    let fake = Fake::default().with_file("/m.ko", &compressed);
+    assert_eq!(reported(&fake, E::EINVAL, "x"), format!("EINVAL: {zeros}"));
+    let failure = Failure::Decode(DecodeError::Truncated);
+    let load = FailedLoad { file: c"/m.ko", failure, since_us: 0, budget_bytes: None, exporters: &no_exporters };
+    let mut text = String::new();
+    explain(&fake, &KernelLog::default(), &load, &mut |cause| text = cause.to_string());
+    assert_eq!(text, zeros);
 }
 
 #[test]

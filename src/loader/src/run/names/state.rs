@@ -74,9 +74,16 @@ impl<K: Kernel> Known<'_, K> {
 pub(in crate::run) fn exporters<K: Kernel>(
     kernel: &K, root: &SearchRoot, known: &Known<K>, symbol: &str, each: &mut dyn FnMut(&str),
 ) {
-    if let Some(tree) = known.tree {
-        return tree.exporters(symbol, each);
+    match known.tree {
+        Some(tree) => tree.exporters(symbol, each),
+        None => exporters_below(kernel, root, symbol, each),
     }
+}
+
+/// Hands the file of each module that exports `symbol` to `each`, by the indexes of the root's tree.
+pub(in crate::run) fn exporters_below<K: Kernel>(
+    kernel: &K, root: &SearchRoot, symbol: &str, each: &mut dyn FnMut(&str),
+) {
     // What is wrong with the configuration is reported by whoever looks up a name.
     let tree = resolve::tree_folder(kernel, root).map(|folder| Tree::open(kernel, &folder, &[], &mut |_, _, _| {}));
     if let Ok(Ok(tree)) = tree {

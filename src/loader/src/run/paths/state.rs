@@ -32,4 +32,7 @@ impl<K: Kernel> Known<'_, K> {
 }
 
 /// There is no index of symbols.
+pub(in crate::run) fn exporters_below<K: Kernel>(_: &K, _: &SearchRoot, _: &str, _: &mut dyn FnMut(&str)) {}
+
+/// There is no index of symbols.
 pub(in crate::run) fn exporters<K: Kernel>(_: &K, _: &SearchRoot, _: &Known<K>, _: &str, _: &mut dyn FnMut(&str)) {}
