@@ -13,6 +13,7 @@ mod parameters;
 mod problem;
 mod report;
 mod set;
+mod suppliers;
 mod versions;
 
 pub use firmware::firmware;
@@ -21,3 +22,4 @@ pub use module::module;
 pub use problem::{Kind, Level, Problem};
 pub use report::{Checked, Report};
 pub use set::set;
+pub use suppliers::{DeviceSet, Lack};

@@ -44,6 +44,7 @@ pub enum Kind {
     Namespace,
     Parameter,
     Struct,
+    Supplier,
     Symbol,
     Vermagic,
     Version,
