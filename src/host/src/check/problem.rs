@@ -43,6 +43,7 @@ pub enum Kind {
     Name,
     Namespace,
     Parameter,
+    Root,
     Struct,
     Supplier,
     Symbol,

@@ -101,6 +101,11 @@ impl DeviceSet<'_> {
         self.loaded.iter().chain(self.later).any(|other| other == name)
     }
 
+    /// All modules of the image.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.loaded.iter().chain(self.later)
+    }
+
     /// Each module of the set with the devices that it is there for. One that supplies others of the set is there for those.
     fn wanted(&self) -> Vec<(String, Vec<NodeId>)> {
         let all: Vec<_> = self.loaded.iter().chain(self.later).collect();

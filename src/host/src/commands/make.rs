@@ -31,7 +31,7 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
         }
     };
     let device_tree = choice.dtb.clone().or_else(|| kernel.as_ref()?.device_tree());
-    let devices = device_tree.map(|file| devices(&file, &tree, symbols.as_ref())).transpose()?;
+    let devices = devices(device_tree.as_deref(), &tree, symbols.as_ref())?;
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
@@ -40,7 +40,7 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
         config: choice.config.clone(),
         firmware: choice.firmware.clone(),
         require_firmware: choice.require_firmware,
-        devices: devices.map(Arc::new),
+        devices: Some(Arc::new(devices)),
         add_suppliers: !choice.no_suppliers && board.suppliers != Some(false),
         symbols: symbols.map(Arc::new),
         ..Options::new(init)
@@ -48,9 +48,12 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
     Ok((tree, options))
 }
 
-/// The devices of a device tree, and what drives them.
-pub fn devices(file: &Path, tree: &Tree, symbols: Option<&KernelSymbols>) -> Result<Devices> {
-    Devices::load(file, Drivers::read(tree, symbols.and_then(KernelSymbols::compatible))?)
+/// The devices of a device tree, and what drives them; without one, the drivers alone.
+pub fn devices(file: Option<&Path>, tree: &Tree, symbols: Option<&KernelSymbols>) -> Result<Devices> {
+    match file {
+        Some(file) => Devices::load(file, Drivers::read(tree, symbols.and_then(KernelSymbols::compatible))?),
+        None => Ok(Devices::without_tree(Drivers::read(tree, None)?)),
+    }
 }
 
 /// Makes the image of a board, and prints its notes.

@@ -118,6 +118,11 @@ impl Drivers {
         self.builtin_names.contains_key(name)
     }
 
+    /// The names of what would be modules and is in the kernel.
+    pub fn builtin_modules(&self) -> impl Iterator<Item = &String> {
+        self.builtin_names.keys()
+    }
+
     /// Whether the tree has such a module.
     pub fn is_module(&self, name: &str) -> bool {
         self.paths.contains_key(name)

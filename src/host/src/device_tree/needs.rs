@@ -14,7 +14,7 @@ use super::tree::{DeviceTree, NodeId};
 /// The enabled devices of a tree, and what drives them.
 #[derive(Clone, Debug)]
 pub struct Devices {
-    /// The name of its file, for messages.
+    /// The name of its file, for messages; empty if there is none.
     pub file: String,
     /// The tree.
     pub tree: DeviceTree,
@@ -54,6 +54,11 @@ impl Devices {
     pub fn load(file: &Path, drivers: impl Into<Arc<Drivers>>) -> Result<Devices> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Devices { file: name, ..Devices::new(DeviceTree::load(file)?, drivers) })
+    }
+
+    /// The drivers alone, where no device tree is known.
+    pub fn without_tree(drivers: impl Into<Arc<Drivers>>) -> Devices {
+        Devices::new(DeviceTree::default(), drivers)
     }
 
     /// The devices, in the order of the tree.

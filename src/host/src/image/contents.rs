@@ -85,7 +85,7 @@ impl Contents {
     }
 
     /// What keeps modules from being loaded, or may.
-    pub fn problems(&self, board: &Board, tree: &Tree, options: &Options) -> Result<Vec<Problem>> {
+    pub fn problems(&self, board: &Board, spec: &KernelSpec, tree: &Tree, options: &Options) -> Result<Vec<Problem>> {
         let steps: Vec<_> = self.plan.steps().map(|step| [step.options.as_str(), &step.params].join(" ")).collect();
         let params = steps.iter().map(String::as_str).chain(std::iter::repeat(""));
         let members = self.files.iter().zip(params);
@@ -103,7 +103,13 @@ impl Contents {
         if let Some(devices) = options.devices.as_deref() {
             let all = names(self.files.iter().map(|file| file.file.as_str()));
             let (loaded, later) = all.split_at(self.loaded);
-            problems.extend(device_set(devices, loaded, later).problems());
+            let root_device = board.root_device.as_deref().and_then(|name| devices.tree.find(name));
+            let set = DeviceSet { root: root_device, ..device_set(devices, loaded, later) };
+            problems.extend(set.problems());
+            // A manifest that the caller wrote says itself what it is after.
+            if options.verbatim_manifest.is_none() && has_line(&self.text, |line| matches!(line, Line::SwitchRoot)) {
+                problems.extend(root_problems(&set, board, spec));
+            }
         }
         if let Some(dir) = &options.firmware {
             for (i, member) in members.iter().enumerate() {
@@ -112,6 +118,15 @@ impl Contents {
         }
         Ok(problems)
     }
+}
+
+/// What keeps the root of the kernel's command line from appearing.
+fn root_problems(set: &DeviceSet, board: &Board, spec: &KernelSpec) -> Vec<Problem> {
+    let (cmdline, file) = (format!("{} {}", board.cmdline, spec.cmdline_extra), board.file.display().to_string());
+    let value = |name: &str| cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix(name)).next_back();
+    let Some(word) = value("root=") else { return Vec::new() };
+    let root = check::Root { word, types: value("rootfstype="), device: board.root_device.as_deref(), file: &file };
+    check::root(set, &root)
 }
 
 /// The modules of an image with the devices that they are for.
