@@ -2,7 +2,7 @@
 //! little memory for a module, that module is not loaded, and a line says so; nothing hangs, and nothing that modest does
 //! makes the kernel panic.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,14 +49,14 @@ fn image(scenario: &Scenario, name: &str) -> Vec<u8> {
 
 /// The bytes of a module's file; encoding takes seconds, so that is done once.
 fn encoded(scenario: &Scenario, name: &str, format: Format) -> Vec<u8> {
-    static DONE: Mutex<Option<HashMap<(String, &str), Vec<u8>>>> = Mutex::new(None);
-    let key = (name.to_string(), format.ending());
+    static DONE: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let file = format!("{name}.ko{}", format.ending());
     let known = || DONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(bytes) = known().get_or_insert_default().get(&key) {
+    if let Some(bytes) = known().get(&file) {
         return bytes.clone();
     }
     let bytes = codec::encode(&image(scenario, name), format).unwrap();
-    known().get_or_insert_default().insert(key, bytes.clone());
+    known().insert(file, bytes.clone());
     bytes
 }
 
