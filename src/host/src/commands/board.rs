@@ -115,9 +115,14 @@ fn kernel(args: &Args) -> Result<(String, String)> {
     let own = kernels.and_then(|kernels| Some(dir.strip_prefix(kernels).ok()?.to_str()?.to_string()));
     let keys = match own.as_deref().and_then(|name| name.split_once("-linux-image-")) {
         Some((suite, package)) => {
+            let name = match suite {
+                "bookworm" => "debian12",
+                "trixie" => "debian13",
+                other => other,
+            };
             format!(
                 "name = {}\nsuite = {}\npackage = {}\n",
-                quoted(suite),
+                quoted(name),
                 quoted(suite),
                 quoted(&format!("linux-image-{package}"))
             )
@@ -137,10 +142,65 @@ fn disk(devices: &Devices, root: Option<&str>) -> (&'static str, &'static str) {
         Some("sd") if is_usb => {
             ("plain", r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "usb-storage,drive=root""#)
         }
-        Some("sd") => ("plain", r#""-drive", "file={disk},format=raw,if=ide""#),
+        Some("sd") => {
+            ("plain", r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "ide-hd,drive=root,bus=ide.0""#)
+        }
         _ => (
             "plain",
             r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "virtio-blk-device,drive=root""#,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Board;
+    use crate::device_tree::made::dtb;
+    use crate::kernel::made::tree;
+    use crate::module::made::module;
+
+    fn args(dir: &Path) -> Args {
+        Args {
+            dtb: dir.join("b.dtb"),
+            kernel_modules: dir.into(),
+            root: None,
+            all: false,
+            file_system: "ext4".into(),
+            cmdline: "root=/dev/\"x\"".into(),
+            machine: "virt".into(),
+            output: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_a_board_file() {
+        let alias = b"alias of:N*T*Csd sdhci_x\nalias of:N*T*Cg g\nalias of:N*T*Cled led\n";
+        let tree_text = "model = s:A \"board\"
+            mmc@1 { compatible = s:sd; cd-gpios = n:1 }
+            g { compatible = s:g; phandle = n:1; #gpio-cells = n:0 }
+            led { compatible = s:led }
+            other { compatible = s:nothing }";
+        let module = module(&["vermagic=6.1.0 x"]);
+        let (_tmp, kernel) = tree(&[
+            ("modules.dep", b"kernel/drivers/mmc/host/sdhci-x.ko:\nkernel/g.ko:\nkernel/led.ko:\n"),
+            ("kernel/drivers/mmc/host/sdhci-x.ko", &module),
+            ("modules.alias", alias),
+            ("b.dtb", &dtb(tree_text)),
+        ]);
+        let modules = |args: &Args| {
+            let file = kernel.dir.join("b.toml");
+            fs::write(&file, board_file(args).unwrap()).unwrap();
+            let board = Board::read(&file).unwrap();
+            assert_eq!((board.arch, board.cmdline.as_str()), (Arch::Aarch64, "root=/dev/\"x\""));
+            board.modules.into_iter().map(|module| module.line).collect::<Vec<_>>()
+        };
+        assert_eq!(modules(&args(&kernel.dir)), ["g", "sdhci_x", "ext4"]);
+        assert_eq!(modules(&Args { all: true, ..args(&kernel.dir) }), ["g", "sdhci_x", "led", "ext4"]);
+        assert_eq!(modules(&Args { root: Some("mmc@1".into()), ..args(&kernel.dir) }), ["g", "sdhci_x", "ext4"]);
+        let says =
+            |root: &str| board_file(&Args { root: Some(root.into()), ..args(&kernel.dir) }).unwrap_err().to_string();
+        assert_eq!(says("mmc@2"), "b.dtb: no enabled node mmc@2; did you mean mmc@1?");
+        assert_eq!(says("other"), "b.dtb: other (of:NotherTCnothing): this kernel has no driver for it");
     }
 }
