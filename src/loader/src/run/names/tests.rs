@@ -221,11 +221,8 @@ fn what_is_wrong_a_thousand_times_is_counted_and_the_rest_is_loaded() {
     let (outcome, lines, calls) = run_on(&tree(&(manifest + "a\n"), ""), "");
     assert_eq!((outcome.loaded, outcome.failed), (1, 3000));
     assert_eq!(calls, ["finit a.ko \"\""]);
-    for what in ["names without a module", "modules that failed", "lines of the manifest with errors"] {
-        let says = format!("Error and 900 more {what}: over REPORTED_ALIKE, 100");
-        assert_eq!(lines.iter().filter(|line| **line == says).count(), 1, "{says}");
-    }
-    assert_eq!(lines.len(), 3 * 100 + 3 + 1);
+    assert_eq!(lines.last().unwrap(), "Error and 2700 more like those: over REPORTED_ALIKE, 100, of a kind");
+    assert_eq!(lines.len(), 3 * 100 + 1 + 1);
 }
 
 #[test]
