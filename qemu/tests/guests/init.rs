@@ -288,7 +288,8 @@ fn a_manifest_of_rubbish_costs_seconds() {
         write!(manifest, "unknown_{i}\n/none/n{i}.ko\n@directive{i}\n").unwrap();
     }
     assert!(manifest.len() > 900_000, "{}", manifest.len());
-    let mut scenario = Scenario::with_manifest("lowram-armv7", None, &(manifest + "/m/mbcache.ko\n@exec /none\n")).unwrap();
+    let mut scenario =
+        Scenario::with_manifest("lowram-armv7", None, &(manifest + "/m/mbcache.ko\n@exec /none\n")).unwrap();
     scenario.options.compress = Format::Gzip;
     let mbcache = scenario.module("mbcache").unwrap();
     let tree = format!("/lib/modules/{}", scenario.kernel.tree.release);
