@@ -108,8 +108,8 @@ pub const UEVENT_BYTES: usize = 2048;
 /// The buses that all `@coldplug` name together, kept for `@wait`: some ten names.
 pub const BUSES_BYTES: usize = 128;
 
-/// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 9 bytes more there, a name of
-/// `modprobe.blacklist=` 11. Memory is taken only as far as it is filled.
+/// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 7 bytes more there, a name of
+/// `modprobe.blacklist=` 6. Memory is taken only as far as it is filled.
 pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
 
 /// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.

@@ -1,10 +1,11 @@
 //! The configuration of modprobe.d(5), and what the kernel command line says of modules, as one text in a buffer.
 //!
-//! Each command is one line there, its module's name with `_` for `-`, wrapped lines joined: a question is one pass over the text.
+//! Each command is a record there, its module's name with `_` for `-`, wrapped lines joined. A record begins with its kind and its
+//! lengths, so a question steps from one to the next and looks only into those of its kind: it is asked several times for each module.
 //! A bad line is told and left out, as kmod does it (libkmod-config.c).
 
 use crate::errno::Errno;
-use crate::limits::CONFIG_ERRORS;
+use crate::limits::{CONFIG_BYTES, CONFIG_ERRORS};
 use crate::text;
 
 use super::pattern::{Brackets, matches_pattern};
@@ -53,12 +54,50 @@ impl core::fmt::Display for ConfigError {
     }
 }
 
-/// A command with two words and a rest, as it is in the text.
+/// What a command is, by the byte that its record begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Alias = b'a' as isize,
+    Blacklist = b'b' as isize,
+    Install = b'i' as isize,
+    Options = b'o' as isize,
+    Remove = b'r' as isize,
+    Softdep = b's' as isize,
+}
+
+/// A command: the name or pattern that it is for, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Command<'c> {
-    name: &'c str,
     module: &'c str,
     rest: &'c str,
+}
+
+/// Bytes of a length in a record, seven bits each, so that the text stays UTF-8: enough for any buffer of [`CONFIG_BYTES`].
+const LENGTH_BYTES: usize = 3;
+
+/// What a record begins with: its kind, the length of its module, that of the rest.
+const HEAD_BYTES: usize = 1 + 2 * LENGTH_BYTES;
+
+const _: () = assert!(CONFIG_BYTES < 1 << (7 * LENGTH_BYTES));
+
+/// A length as it stands in a record.
+fn length(bytes: usize) -> [u8; LENGTH_BYTES] {
+    [14, 7, 0].map(|shift| (bytes >> shift & 0x7f) as u8)
+}
+
+/// The first command of that kind in a text of records, and the text behind it.
+fn first_of<'c>(kind: Kind, mut text: &'c str) -> Option<(Command<'c>, &'c str)> {
+    loop {
+        let [of, a, b, c, d, e, f] = *text.as_bytes().first_chunk::<HEAD_BYTES>()?;
+        let [module, rest] =
+            [[a, b, c], [d, e, f]].map(|bytes| bytes.into_iter().fold(0, |n, b| n << 7 | usize::from(b)));
+        let behind = text.get(HEAD_BYTES + module + rest..)?;
+        if of == kind as u8 {
+            let (module, rest) = text.get(HEAD_BYTES..HEAD_BYTES + module + rest)?.split_at_checked(module)?;
+            return Some((Command { module, rest }, behind));
+        }
+        text = behind;
+    }
 }
 
 /// What separates words, as isspace(3) has it but for the newline. kmod cuts commands at the first two alone, so that in a file
@@ -155,40 +194,52 @@ impl<'b> Writer<'b> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let Some((name, rest)) = word(line) else { return Ok(()) };
         let (module, rest) = word(rest).ok_or(ConfigError::Line)?;
-        let rest = match name {
-            "alias" => word(rest).ok_or(ConfigError::Line)?.0,
-            "blacklist" => "",
-            "options" | "install" | "remove" | "softdep" | "weakdep" if !rest.is_empty() => rest,
+        let kind = match name {
+            "alias" => return self.command(Kind::Alias, module, word(rest).ok_or(ConfigError::Line)?.0),
+            "blacklist" => return self.command(Kind::Blacklist, module, ""),
+            _ if rest.is_empty() => return Err(ConfigError::Line),
+            "options" => Kind::Options,
+            "install" => Kind::Install,
+            "remove" => Kind::Remove,
+            "softdep" => Kind::Softdep,
+            // Nothing is loaded for it.
+            "weakdep" => return Ok(()),
             _ => return Err(ConfigError::Line),
         };
-        self.command(name, module, rest)
+        self.command(kind, module, rest)
     }
 
     /// Adds a command as a whole, or nothing.
-    fn command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
+    fn command(&mut self, kind: Kind, module: &str, rest: &str) -> Result<(), ConfigError> {
         let start = self.len;
-        let done = self.try_command(name, module, rest);
+        let done = self.try_command(kind, module, rest);
         if done.is_err() {
             self.len = start;
         }
         done
     }
 
-    fn try_command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
-        let (is_alias, is_options) = (name == "alias", name == "options");
-        self.push(name.as_bytes())?;
+    fn try_command(&mut self, kind: Kind, module: &str, rest: &str) -> Result<(), ConfigError> {
+        let is_alias = kind == Kind::Alias;
+        self.head(kind, module.len(), rest.len())?;
         for (part, is_name) in [(module, true), (rest, is_alias)] {
-            self.push(b" ")?;
             let start = self.len;
             self.push(part.as_bytes())?;
             let part = &mut self.buf[start..self.len];
             if is_name {
                 underscores(part).ok_or(ConfigError::Line)?;
-            } else if is_options {
+            } else if kind == Kind::Options {
                 part.iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
             }
         }
-        self.push(b"\n")
+        Ok(())
+    }
+
+    /// Adds what a record begins with.
+    fn head(&mut self, kind: Kind, module_bytes: usize, rest_bytes: usize) -> Result<(), ConfigError> {
+        self.push(&[kind as u8])?;
+        self.push(&length(module_bytes))?;
+        self.push(&length(rest_bytes))
     }
 
     /// Adds what the kernel command line says of modules: `module.param`, `module.param=value`, `modprobe.blacklist=a,b`.
@@ -214,7 +265,7 @@ impl<'b> Writer<'b> {
         if name.bytes().any(|b| b.is_ascii_whitespace()) {
             return Ok(());
         }
-        match self.command("blacklist", name, "") {
+        match self.command(Kind::Blacklist, name, "") {
             Err(ConfigError::Line) => Ok(()),
             added => added,
         }
@@ -234,26 +285,27 @@ impl<'b> Writer<'b> {
             // As it is written: `-` and quotes are part of the name, which then is no module's.
             let quoted = is_quoted.then(|| text::split_once(value, b',').map_or("", |(_, rest)| rest));
             let mut names = text::fields(quoted.unwrap_or(value), b',').filter(|name| !name.is_empty());
-            return names.try_for_each(|name| self.whole(&["blacklist ", name, " \n"]));
+            return names.try_for_each(|name| self.whole(Kind::Blacklist, name, &[]));
         }
         let start = self.len;
-        let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
-        if let Some(value) = value {
-            // As `module.param="value"`, whose closing quote is there.
-            parts[4..7].copy_from_slice(&["=", if is_quoted { "\"" } else { "" }, value]);
-        }
-        self.whole(&parts)?;
-        let name_at = start + "options ".len();
+        // As `module.param="value"`, whose closing quote is there.
+        let quote = if is_quoted { "\"" } else { "" };
+        match value {
+            Some(value) => self.whole(Kind::Options, module, &[param, "=", quote, value]),
+            None => self.whole(Kind::Options, module, &[param]),
+        }?;
+        let name_at = start + HEAD_BYTES;
         if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
             self.len = start;
         }
         Ok(())
     }
 
-    /// Adds a line as a whole, or nothing: half a value would be another one.
-    fn whole(&mut self, parts: &[&str]) -> Result<(), ConfigError> {
+    /// Adds a command as it is, as a whole, or nothing: half a value would be another one.
+    fn whole(&mut self, kind: Kind, module: &str, rest: &[&str]) -> Result<(), ConfigError> {
         let start = self.len;
-        let done = parts.iter().try_for_each(|part| self.push(part.as_bytes()));
+        let head = self.head(kind, module.len(), rest.iter().map(|part| part.len()).sum());
+        let done = head.and_then(|()| [module].iter().chain(rest).try_for_each(|part| self.push(part.as_bytes())));
         if done.is_err() {
             self.len = start;
         }
@@ -278,66 +330,72 @@ fn quoted_word(line: &str) -> Option<(&str, bool, &str)> {
 }
 
 impl<'c> Config<'c> {
-    fn commands(self, name: &'static str) -> impl Iterator<Item = Command<'c>> {
-        let lines = text::fields(self.files, b'\n').chain(text::fields(self.cmdline, b'\n'));
-        lines.filter_map(move |line| {
-            let (command, line) = word(line)?;
-            let (module, rest) = text::split_once(line, b' ')?;
-            (command == name).then_some(Command { name, module, rest })
+    fn commands(self, kind: Kind) -> impl Iterator<Item = Command<'c>> {
+        let mut texts = [self.files, self.cmdline];
+        core::iter::from_fn(move || {
+            texts.iter_mut().find_map(|text| {
+                let (command, behind) = first_of(kind, text).unzip();
+                *text = behind.unwrap_or_default();
+                command
+            })
         })
     }
 
     /// The pattern and the module of each `alias` whose pattern matches `name`, in order.
     pub fn aliases(self, name: &str) -> impl Iterator<Item = (&'c str, &'c str)> {
-        let found = self.commands("alias").filter(move |alias| matches_pattern(alias.module, name));
+        let found = self.commands(Kind::Alias).filter(move |alias| matches_pattern(alias.module, name));
         found.map(|alias| (alias.module, alias.rest))
     }
 
     /// Whether a `blacklist` names the module.
     pub fn is_blacklisted(self, name: &str) -> bool {
-        self.commands("blacklist").any(|command| command.module == name)
+        self.commands(Kind::Blacklist).any(|command| command.module == name)
     }
 
     /// The parameters of each `options` for a module by one of the names that `is_it` knows, in order.
     pub fn options(self, is_it: impl Fn(&str) -> bool) -> impl Iterator<Item = &'c str> {
-        let found = self.commands("options").filter(move |command| is_it(command.module));
+        let found = self.commands(Kind::Options).filter(move |command| is_it(command.module));
         found.map(|command| command.rest).filter(|rest| !rest.is_empty())
     }
 
     /// The first `install` for the module.
     pub fn install(self, name: &str) -> Option<&'c str> {
-        self.commands("install").find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
+        self.commands(Kind::Install).find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
     }
 
     /// The name of the first `install` that has just this name, and its command; or else of the first such `remove`.
     pub fn command_named(self, name: &str) -> Option<(&'c str, Option<&'c str>)> {
-        let install = self.commands("install").find(|command| command.module == name);
-        let remove = || self.commands("remove").find(|command| command.module == name);
+        let install = self.commands(Kind::Install).find(|command| command.module == name);
+        let remove = || self.commands(Kind::Remove).find(|command| command.module == name);
         install.map(|command| (command.module, Some(command.rest))).or_else(|| Some((remove()?.module, None)))
     }
 
-    /// What the first `softdep` for the module says, by words: before it, and after it.
-    pub fn softdeps(self, name: &str, when: When) -> impl Iterator<Item = &'c str> {
-        let first = self.commands("softdep").find(|command| matches_pattern(command.module, name));
-        let rest = first.map_or("", |command| command.rest);
-        // kmod takes a single space before the first word for a part of it.
-        let first = match rest.as_bytes() {
-            [a, b, ..] => a.is_ascii_whitespace() && !b.is_ascii_whitespace(),
-            _ => false,
-        };
-        let mut now = None;
-        rest.split_ascii_whitespace().skip(first.into()).filter(move |word| match *word {
-            "pre:" => {
-                now = Some(When::Before);
-                false
-            }
-            "post:" => {
-                now = Some(When::After);
-                false
-            }
-            _ => now == Some(when),
-        })
+    /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty where there is none.
+    pub fn softdep(self, name: &str) -> &'c str {
+        let first = self.commands(Kind::Softdep).find(|command| matches_pattern(command.module, name));
+        first.map_or("", |command| command.rest)
     }
+}
+
+/// The modules that a softdep names: those before its module, or those after.
+pub fn words_of(softdep: &str, when: When) -> impl Iterator<Item = &str> {
+    // kmod takes a single space before the first word for a part of it.
+    let first = match softdep.as_bytes() {
+        [a, b, ..] => a.is_ascii_whitespace() && !b.is_ascii_whitespace(),
+        _ => false,
+    };
+    let mut now = None;
+    softdep.split_ascii_whitespace().skip(first.into()).filter(move |word| match *word {
+        "pre:" => {
+            now = Some(When::Before);
+            false
+        }
+        "post:" => {
+            now = Some(When::After);
+            false
+        }
+        _ => now == Some(when),
+    })
 }
 
 /// Which of a module's soft dependencies.
@@ -347,6 +405,21 @@ pub enum When {
     Before,
     /// `post:`
     After,
+}
+
+/// The commands of a text of records, one to a line, as a file would have them.
+#[cfg(test)]
+pub(crate) fn lines_of(text: &str) -> String {
+    use Kind::*;
+    let (mut lines, mut rest) = (String::new(), text);
+    while !rest.is_empty() {
+        let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
+        let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
+        let (command, behind) = first_of(kind, rest).expect("a record");
+        lines += &format!("{} {} {}\n", format!("{kind:?}").to_lowercase(), command.module, command.rest);
+        rest = behind;
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -366,7 +439,7 @@ mod tests {
         let file = "# alias a b\n\nalias a-[x-y] \\\n  b-c more\noptions\t d\te=\\1\n\nnonsense a\nalias a\nblacklist a]\nblacklist e-f";
         let mut buf = [0; 200];
         let (config, errors) = written(&mut buf, file, "");
-        assert_eq!(config.files, "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
+        assert_eq!(lines_of(config.files), "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
         assert_eq!(errors, [7, 8, 9].map(|number| (number, ConfigError::Line)));
     }
 
@@ -377,7 +450,7 @@ mod tests {
         let mut writer = Writer::new(&mut buf);
         let file = b"blacklist loop\r\noptions a x=1\r\nblacklist\x0bb\nblacklist \xff\nblacklist c\n";
         writer.file(file, &mut |number, error| errors.push((number, error)));
-        assert_eq!(writer.finish().files, "blacklist loop \noptions a x=1\nblacklist b \nblacklist c \n");
+        assert_eq!(lines_of(writer.finish().files), "blacklist loop \noptions a x=1\nblacklist b \nblacklist c \n");
         assert_eq!(errors, [(4, ConfigError::NotUtf8)]);
     }
 
@@ -395,7 +468,7 @@ mod tests {
     fn what_does_not_fit_is_told_and_left_out_whole() {
         let mut buf = [0; 30];
         let (config, errors) = written(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
-        assert_eq!(config.files, "blacklist abc \nblacklist d \n");
+        assert_eq!(lines_of(config.files), "blacklist abc \nblacklist d \n");
         assert_eq!(errors, [(2, ConfigError::Full)]);
     }
 
@@ -406,10 +479,31 @@ mod tests {
             let mut buf = [0; 60];
             let mut writer = Writer::new(&mut buf[..len]);
             let written = writer.cmdline(line);
-            let lines: Vec<_> = writer.finish().cmdline.split_inclusive('\n').collect();
+            let lines = lines_of(writer.finish().cmdline);
+            let lines: Vec<_> = lines.split_inclusive('\n').collect();
             let all = ["options a b=12345\n", "blacklist c \n", "blacklist d \n"];
             assert_eq!(lines, all[..lines.len()], "{len}");
             assert_eq!(written.is_ok(), lines.len() == 3);
+        }
+    }
+
+    #[test]
+    fn a_question_steps_over_commands_of_other_kinds() {
+        let long = "x".repeat(20_000);
+        let file =
+            format!("softdep a pre: b\nweakdep a c\nalias y* a\noptions {long} {long}\ninstall a z\nremove b w\n");
+        let mut buf = vec![0; 50_000];
+        let (config, errors) = written(&mut buf, &file, "b.c=d");
+        assert_eq!(errors, []);
+        assert_eq!(config.aliases("yy").collect::<Vec<_>>(), [("y*", "a")]);
+        assert_eq!((config.install("a"), config.softdep("a"), config.softdep("b")), (Some("z"), "pre: b", ""));
+        assert_eq!(config.options(|module| module == long).collect::<Vec<_>>(), [&long]);
+        assert_eq!(config.options(|module| module == "b").collect::<Vec<_>>(), ["c=d"]);
+        assert_eq!(config.command_named("b"), Some(("b", None)));
+        // Nothing but the writer makes a text; one that is cut has no more commands.
+        for len in 0..config.files.len() - 1 {
+            let cut = Config { files: &config.files[..len], cmdline: "" };
+            assert_eq!(cut.command_named("b"), None);
         }
     }
 
@@ -420,14 +514,14 @@ mod tests {
         for name in ["a b", "\n", "c\ninstall d e", "f]", "g-h"] {
             assert_eq!(writer.blacklist(name), Ok(()));
         }
-        assert_eq!(writer.finish().cmdline, "blacklist g_h \n");
+        assert_eq!(lines_of(writer.finish().cmdline), "blacklist g_h \n");
     }
 
     #[test]
     fn the_command_line_ends_at_its_newline() {
         let mut buf = [0; 100];
         let (config, _) = written(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
-        assert_eq!(config.cmdline, "options a b=1\n");
+        assert_eq!(lines_of(config.cmdline), "options a b=1\n");
     }
 
     #[test]

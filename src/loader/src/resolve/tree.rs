@@ -236,6 +236,7 @@ fn is_there<K: Kernel>(kernel: &K, path: &CStr) -> bool {
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+    use crate::resolve::config::lines_of;
     use crate::resolve::plan::Action;
 
     fn open(fake: &Fake) -> (Tree<Fake>, Vec<String>) {
@@ -256,7 +257,7 @@ mod tests {
             .with_file("/etc/m/.b.conf", b"options a x=2\n")
             .with_file("/etc/m/b", b"options a x=2\n");
         let (tree, told) = open(&fake);
-        assert_eq!(tree.config("").files, "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
+        assert_eq!(lines_of(tree.config("").files), "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
         assert_eq!(told, ["/lib/m/a.conf:2: not a command of modprobe.d, or incomplete", "/etc/m/n.conf:1: not UTF-8"]);
         let line = format!("options a {}\n", "x".repeat(CONFIG_BYTES / 2 - 1));
         let (tree, told) = open(&fake.with_file("/etc/m/b.conf", line.repeat(2).as_bytes()));
@@ -264,7 +265,7 @@ mod tests {
             told[1..3],
             ["/etc/m/b.conf:2: the configuration is over CONFIG_BYTES".to_string(), told[2].clone()]
         );
-        assert!(tree.config("").files.ends_with("x=3\n"));
+        assert!(lines_of(tree.config("").files).ends_with("x=3\n"));
     }
 
     #[test]
