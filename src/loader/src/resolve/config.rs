@@ -75,25 +75,31 @@ struct Command<'c> {
 /// Bytes of a length in a record, seven bits each, so that the text stays UTF-8: enough for any buffer of [`CONFIG_BYTES`].
 const LENGTH_BYTES: usize = 3;
 
-/// What a record begins with: its kind, the length of its module, that of the rest.
+/// What a record begins with: its kind, the length of all that follows, that of the module's name, which comes first.
 const HEAD_BYTES: usize = 1 + 2 * LENGTH_BYTES;
 
 const _: () = assert!(CONFIG_BYTES < 1 << (7 * LENGTH_BYTES));
 
 /// A length as it stands in a record.
-fn length(bytes: usize) -> [u8; LENGTH_BYTES] {
+fn written(bytes: usize) -> [u8; LENGTH_BYTES] {
     [14, 7, 0].map(|shift| (bytes >> shift & 0x7f) as u8)
+}
+
+/// The length of which the last bytes of `head` are [`written`].
+fn length(head: [u8; 4]) -> usize {
+    let bits = u32::from_be_bytes(head) as usize;
+    bits >> 2 & 0x7f << 14 | bits >> 1 & 0x7f << 7 | bits & 0x7f
 }
 
 /// The first command of that kind in a text of records, and the text behind it.
 fn first_of<'c>(kind: Kind, mut text: &'c str) -> Option<(Command<'c>, &'c str)> {
     loop {
-        let [of, a, b, c, d, e, f] = *text.as_bytes().first_chunk::<HEAD_BYTES>()?;
-        let [module, rest] =
-            [[a, b, c], [d, e, f]].map(|bytes| bytes.into_iter().fold(0, |n, b| n << 7 | usize::from(b)));
-        let behind = text.get(HEAD_BYTES + module + rest..)?;
-        if of == kind as u8 {
-            let (module, rest) = text.get(HEAD_BYTES..HEAD_BYTES + module + rest)?.split_at_checked(module)?;
+        // For most records, this and the next is all that is done.
+        let head = *text.as_bytes().first_chunk::<4>()?;
+        let (record, behind) = text.split_at_checked(HEAD_BYTES + length(head))?;
+        if head[0] == kind as u8 {
+            let module_bytes = length(*record.as_bytes()[LENGTH_BYTES..].first_chunk()?);
+            let (module, rest) = text::cut(record, HEAD_BYTES).1.split_at_checked(module_bytes)?;
             return Some((Command { module, rest }, behind));
         }
         text = behind;
@@ -238,8 +244,8 @@ impl<'b> Writer<'b> {
     /// Adds what a record begins with.
     fn head(&mut self, kind: Kind, module_bytes: usize, rest_bytes: usize) -> Result<(), ConfigError> {
         self.push(&[kind as u8])?;
-        self.push(&length(module_bytes))?;
-        self.push(&length(rest_bytes))
+        self.push(&written(module_bytes + rest_bytes))?;
+        self.push(&written(module_bytes))
     }
 
     /// Adds what the kernel command line says of modules: `module.param`, `module.param=value`, `modprobe.blacklist=a,b`.
@@ -426,7 +432,7 @@ pub(crate) fn lines_of(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn written<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
+    fn config_of<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
         let mut errors = Vec::new();
         let mut writer = Writer::new(buf);
         writer.file(file.as_bytes(), &mut |number, error| errors.push((number, error)));
@@ -438,7 +444,7 @@ mod tests {
     fn lines_are_joined_and_bad_ones_are_told_by_number() {
         let file = "# alias a b\n\nalias a-[x-y] \\\n  b-c more\noptions\t d\te=\\1\n\nnonsense a\nalias a\nblacklist a]\nblacklist e-f";
         let mut buf = [0; 200];
-        let (config, errors) = written(&mut buf, file, "");
+        let (config, errors) = config_of(&mut buf, file, "");
         assert_eq!(lines_of(config.files), "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
         assert_eq!(errors, [7, 8, 9].map(|number| (number, ConfigError::Line)));
     }
@@ -467,7 +473,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_and_left_out_whole() {
         let mut buf = [0; 30];
-        let (config, errors) = written(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
+        let (config, errors) = config_of(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
         assert_eq!(lines_of(config.files), "blacklist abc \nblacklist d \n");
         assert_eq!(errors, [(2, ConfigError::Full)]);
     }
@@ -493,7 +499,7 @@ mod tests {
         let file =
             format!("softdep a pre: b\nweakdep a c\nalias y* a\noptions {long} {long}\ninstall a z\nremove b w\n");
         let mut buf = vec![0; 50_000];
-        let (config, errors) = written(&mut buf, &file, "b.c=d");
+        let (config, errors) = config_of(&mut buf, &file, "b.c=d");
         assert_eq!(errors, []);
         assert_eq!(config.aliases("yy").collect::<Vec<_>>(), [("y*", "a")]);
         assert_eq!((config.install("a"), config.softdep("a"), config.softdep("b")), (Some("z"), "pre: b", ""));
@@ -520,7 +526,7 @@ mod tests {
     #[test]
     fn the_command_line_ends_at_its_newline() {
         let mut buf = [0; 100];
-        let (config, _) = written(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
+        let (config, _) = config_of(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
         assert_eq!(lines_of(config.cmdline), "options a b=1\n");
     }
 
@@ -529,7 +535,7 @@ mod tests {
         let mut buf = [0; 400];
         let line =
             "quiet m-n.a m_n.b=\"1 2\" \"m.c=3 4\" m.d.e=5 m\"x\".f=6 modprobe.blacklist=p,q-r root=/dev/a.b -- m.g=7";
-        let (config, _) = written(&mut buf, "options m_n z=9\n", line);
+        let (config, _) = config_of(&mut buf, "options m_n z=9\n", line);
         let options = |name| config.options(|text| text == name).collect::<Vec<_>>();
         assert_eq!(options("m_n"), ["z=9", "a", "b=\"1 2\""]);
         assert_eq!(options("m"), ["c=\"3 4\"", "g=7"]);

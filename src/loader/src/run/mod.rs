@@ -56,6 +56,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         is_confined: false,
         folder: None,
         has_words,
+        skip_words: options.cmdline.around("modest.skip"),
         has_begun: !has_words,
         names,
         unlinks: false,
