@@ -54,15 +54,16 @@ impl core::fmt::Display for ConfigError {
     }
 }
 
-/// What a command is, by the byte that its record begins with.
+/// What a command is, by the byte that its record begins with: a bit of its own in the byte that a text begins with, which says
+/// of which kinds there are any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Alias = b'a' as isize,
-    Blacklist = b'b' as isize,
-    Install = b'i' as isize,
-    Options = b'o' as isize,
-    Remove = b'r' as isize,
-    Softdep = b's' as isize,
+    Alias = 1 << 0,
+    Blacklist = 1 << 1,
+    Install = 1 << 2,
+    Options = 1 << 3,
+    Remove = 1 << 4,
+    Softdep = 1 << 5,
 }
 
 /// A command: the name or pattern that it is for, and the rest.
@@ -86,12 +87,21 @@ fn written(bytes: usize) -> [u8; LENGTH_BYTES] {
 }
 
 /// The length of which the last bytes of `head` are [`written`].
+#[inline(always)]
 fn length(head: [u8; 4]) -> usize {
     let bits = u32::from_be_bytes(head) as usize;
     bits >> 2 & 0x7f << 14 | bits >> 1 & 0x7f << 7 | bits & 0x7f
 }
 
-/// The first command of that kind in a text of records, and the text behind it.
+/// What stands behind the first byte of a text, if it has a command of that kind.
+fn records(kind: Kind, text: &str) -> &str {
+    match text.as_bytes() {
+        [kinds, ..] if kinds & kind as u8 != 0 => text::cut(text, 1).1,
+        _ => "",
+    }
+}
+
+/// The first command of that kind in records, and what is behind it.
 fn first_of<'c>(kind: Kind, mut text: &'c str) -> Option<(Command<'c>, &'c str)> {
     loop {
         // For most records, this and the next is all that is done.
@@ -226,9 +236,8 @@ impl<'b> Writer<'b> {
     }
 
     fn try_command(&mut self, kind: Kind, module: &str, rest: &str) -> Result<(), ConfigError> {
-        let is_alias = kind == Kind::Alias;
         self.head(kind, module.len(), rest.len())?;
-        for (part, is_name) in [(module, true), (rest, is_alias)] {
+        for (part, is_name) in [(module, true), (rest, kind == Kind::Alias)] {
             let start = self.len;
             self.push(part.as_bytes())?;
             let part = &mut self.buf[start..self.len];
@@ -243,6 +252,11 @@ impl<'b> Writer<'b> {
 
     /// Adds what a record begins with.
     fn head(&mut self, kind: Kind, module_bytes: usize, rest_bytes: usize) -> Result<(), ConfigError> {
+        let start = self.cmdline_at.unwrap_or(0);
+        if self.len == start {
+            self.push(&[0])?;
+        }
+        self.buf[start] |= kind as u8;
         self.push(&[kind as u8])?;
         self.push(&written(module_bytes + rest_bytes))?;
         self.push(&written(module_bytes))
@@ -293,14 +307,15 @@ impl<'b> Writer<'b> {
             let mut names = text::fields(quoted.unwrap_or(value), b',').filter(|name| !name.is_empty());
             return names.try_for_each(|name| self.whole(Kind::Blacklist, name, &[]));
         }
-        let start = self.len;
         // As `module.param="value"`, whose closing quote is there.
         let quote = if is_quoted { "\"" } else { "" };
-        match value {
-            Some(value) => self.whole(Kind::Options, module, &[param, "=", quote, value]),
-            None => self.whole(Kind::Options, module, &[param]),
-        }?;
-        let name_at = start + HEAD_BYTES;
+        let rest: &[&str] = match value {
+            Some(value) => &[param, "=", quote, value],
+            None => &[param],
+        };
+        let start = self.len;
+        self.whole(Kind::Options, module, rest)?;
+        let name_at = self.len - rest.iter().map(|part| part.len()).sum::<usize>() - module.len();
         if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
             self.len = start;
         }
@@ -337,7 +352,7 @@ fn quoted_word(line: &str) -> Option<(&str, bool, &str)> {
 
 impl<'c> Config<'c> {
     fn commands(self, kind: Kind) -> impl Iterator<Item = Command<'c>> {
-        let mut texts = [self.files, self.cmdline];
+        let mut texts = [self.files, self.cmdline].map(|text| records(kind, text));
         core::iter::from_fn(move || {
             texts.iter_mut().find_map(|text| {
                 let (command, behind) = first_of(kind, text).unzip();
@@ -417,7 +432,7 @@ pub enum When {
 #[cfg(test)]
 pub(crate) fn lines_of(text: &str) -> String {
     use Kind::*;
-    let (mut lines, mut rest) = (String::new(), text);
+    let (mut lines, mut rest) = (String::new(), text::cut(text, 1.min(text.len())).1);
     while !rest.is_empty() {
         let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
         let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
@@ -485,7 +500,8 @@ mod tests {
             let mut buf = [0; 60];
             let mut writer = Writer::new(&mut buf[..len]);
             let written = writer.cmdline(line);
-            let lines = lines_of(writer.finish().cmdline);
+            let config = writer.finish();
+            let lines = lines_of(config.cmdline);
             let lines: Vec<_> = lines.split_inclusive('\n').collect();
             let all = ["options a b=12345\n", "blacklist c \n", "blacklist d \n"];
             assert_eq!(lines, all[..lines.len()], "{len}");

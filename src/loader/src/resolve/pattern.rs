@@ -32,6 +32,13 @@ pub(super) fn literal_part<'k, 't>(
 }
 
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Most patterns are refused by this much.
+    if let Some(first) = pattern.first()
+        && !matches!(first, b'*' | b'?' | b'[' | b'\\')
+        && text.first() != Some(first)
+    {
+        return false;
+    }
     let (mut pattern, mut text) = (pattern, text);
     // What is behind the last `*`, and the text that it was tried on: earlier ones need no other try, for what stands
     // between them matched as early as it can.
