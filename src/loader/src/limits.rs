@@ -115,6 +115,10 @@ pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
 /// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.
 pub const PLUG_TRIED: usize = 256;
 
+/// Places for aliases that devices asked by, so that each is looked up once, and not again for each device that appears: twice as
+/// many as machines have.
+pub const PLUG_ASKED: usize = 512;
+
 /// A text of a module's `.modinfo` with its NUL. The longest in Debian's modules, a description of a parameter, has some 700.
 pub const INFO_BYTES: usize = 4096;
 

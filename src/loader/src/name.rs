@@ -39,6 +39,12 @@ pub(crate) fn fold(b: u8) -> u8 {
     if b == b'-' { b'_' } else { b }
 }
 
+/// FNV-1a of a name; `-` and `_` are equal.
+#[cfg(feature = "names")]
+pub(crate) fn hash(name: &str) -> u32 {
+    name.bytes().map(fold).fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 impl PartialEq for Name<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.0.bytes().map(fold).eq(other.0.bytes().map(fold))

@@ -5,6 +5,22 @@ pub fn cut(text: &str, at: usize) -> (&str, &str) {
     text.split_at_checked(at).unwrap_or((text, ""))
 }
 
+/// Where the first `byte` is, looked for a word at a time: for long texts.
+pub fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    const WORD: usize = size_of::<usize>();
+    const ONES: usize = usize::MAX / 255;
+    let (pattern, mut at) = (ONES * usize::from(byte), 0);
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) {
+        let word = usize::from_ne_bytes(*word) ^ pattern;
+        // Whether one of its bytes is 0.
+        if word.wrapping_sub(ONES) & !word & (ONES << 7) != 0 {
+            break;
+        }
+        at += WORD;
+    }
+    Some(at + bytes.get(at..)?.iter().position(|b| *b == byte)?)
+}
+
 /// `text` before and after the first ASCII `byte` in it.
 pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|b| b == byte)?;
@@ -87,6 +103,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_byte_is_where_it_is(bytes in prop::collection::vec(prop::sample::select(vec![0, 1, 9, 10, 11, 0x8a, 0xff]), 0..40)) {
+            prop_assert_eq!(position(&bytes, 10), bytes.iter().position(|b| *b == 10));
+        }
+
         #[test]
         fn as_str_does_it(text in "[a-c,=ä]{0,12}") {
             prop_assert_eq!(split_once(&text, b'='), text.split_once('='));

@@ -17,11 +17,6 @@ use crate::text::Words;
 /// Why it is not known which devices there are.
 const UNREADABLE: &str = "a folder or file of /sys about devices cannot be read";
 
-/// What is kept of a name, by FNV-1a: two of the same are one module less on one machine of millions. `-` and `_` are equal.
-fn key(name: &str) -> u32 {
-    name.bytes().map(name::fold).fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     /// Whether there is a device for an entry that is for one; reports if not.
     pub(in crate::run) fn has_device(&mut self, _: At, entry: &Entry) -> bool {
@@ -46,7 +41,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             // It may still be loaded for another that needs it.
             return self.planned(tree, asked, step, config);
         }
-        let key = key(step.module.name);
+        let key = name::hash(step.module.name);
         if let Some((_, done)) = self.names.tried.iter().find(|(tried, _)| *tried == key) {
             return *done;
         }
@@ -108,9 +103,12 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn for_device(&mut self, alias: &str) {
+        let key = name::hash(alias);
+        if self.names.has_asked(key) {
+            return;
+        }
         let entry = Entry { optional: true, ..Entry::new(alias) };
         let Err(error) = self.by_name(Asked { name: alias, entry: &entry, by_device: true }) else { return };
-        let key = key(alias);
         match error {
             // Most devices have a driver in the kernel, or none in this image.
             ResolveError::NotFound { .. } | ResolveError::Plan(PlanError::Name) => {}
