@@ -9,16 +9,17 @@ pub fn cut(text: &str, at: usize) -> (&str, &str) {
 pub fn position(bytes: &[u8], byte: u8) -> Option<usize> {
     const WORD: usize = size_of::<usize>();
     const ONES: usize = usize::MAX / 255;
-    let (pattern, mut at) = (ONES * usize::from(byte), 0);
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) {
-        let word = usize::from_ne_bytes(*word) ^ pattern;
-        // Whether one of its bytes is 0.
-        if word.wrapping_sub(ONES) & !word & (ONES << 7) != 0 {
-            break;
+    let pattern = ONES * usize::from(byte);
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    for (at, word) in words.iter().enumerate() {
+        let word = usize::from_le_bytes(*word) ^ pattern;
+        // The lowest of these bits is that of the first byte that is 0; those above may be wrong.
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(at * WORD + zeros.trailing_zeros() as usize / 8);
         }
-        at += WORD;
     }
-    Some(at + bytes.get(at..)?.iter().position(|b| *b == byte)?)
+    rest.iter().position(|b| *b == byte).map(|at| words.len() * WORD + at)
 }
 
 /// `text` before and after the first ASCII `byte` in it.

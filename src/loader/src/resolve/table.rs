@@ -85,26 +85,29 @@ impl<'m> Table<'m> {
         let result = match self.form {
             Form::Binary(bytes) => Index::new(bytes).and_then(|index| index.matches(alias)).map(|names| found = names),
             Form::Paths(..) => Ok(()),
-            Form::Aliases(text) => each_part(text, b'\n', &mut |line| {
-                if let Some(line) = line.strip_prefix(b"alias ")
+            Form::Aliases(text) => whole(text).and_then(|text| {
+                parts(text, b'\n', |line| {
                     // Most are of other buses.
-                    && may_begin(line, alias.as_bytes())
-                    && let Some(at) = line.iter().rposition(|b| *b == b' ')
-                {
-                    let (pattern, name) = line.split_at(at);
-                    add_match(&mut found, pattern, name.trim_ascii(), alias)?;
-                }
-                Ok(true)
+                    if may_begin(line.get(b"alias ".len()..).unwrap_or_default(), alias.as_bytes())
+                        && let Some(line) = line.strip_prefix(b"alias ")
+                        && let Some(at) = line.iter().rposition(|b| *b == b' ')
+                    {
+                        let (pattern, name) = line.split_at(at);
+                        add_match(&mut found, pattern, name.trim_ascii(), alias)?;
+                    }
+                    Ok(())
+                })
             }),
-            Form::Modinfo(text) => each_part(text, 0, &mut |word| {
-                let dot = word.iter().position(|b| *b == b'.').unwrap_or(0);
-                let (name, rest) = word.split_at(dot);
-                if let Some(pattern) = rest.strip_prefix(b".alias=")
-                    && may_begin(pattern, alias.as_bytes())
-                {
-                    add_match(&mut found, pattern, name, alias)?;
-                }
-                Ok(true)
+            Form::Modinfo(text) => whole(text).and_then(|text| {
+                parts(text, 0, |word| {
+                    let (name, rest) = word.split_at(text::position(word, b'.').unwrap_or(0));
+                    if let Some(pattern) = rest.strip_prefix(b".alias=")
+                        && may_begin(pattern, alias.as_bytes())
+                    {
+                        add_match(&mut found, pattern, name, alias)?;
+                    }
+                    Ok(())
+                })
             }),
         };
         result.map_err(|error| TableError(self.file, error))?;
@@ -196,6 +199,23 @@ fn module_of(line: &[u8]) -> Option<&str> {
     Some(name::of(core::str::from_utf8(file).ok()?).0)
 }
 
+/// All of a text.
+fn whole<'m>(text: &'m dyn Pages) -> Result<&'m [u8], IndexError> {
+    text.get(0, text.len_bytes()).map_err(IndexError::Read)
+}
+
+/// Visits the parts of a text between each `end`.
+fn parts<'m>(
+    mut text: &'m [u8], end: u8, mut visit: impl FnMut(&'m [u8]) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    while !text.is_empty() {
+        let (part, behind) = text.split_at(text::position(text, end).unwrap_or(text.len()));
+        visit(part)?;
+        text = behind.get(1..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Visits the parts of a text between each `end`, until one wants no more; reads no further than that.
 fn each_part<'m>(
     text: &'m dyn Pages, end: u8, visit: &mut dyn FnMut(&'m [u8]) -> Result<bool, IndexError>,
@@ -231,16 +251,28 @@ fn parts_from<'m>(
 }
 
 /// Whether what begins with a pattern, not yet normal, may match an alias by its bytes before the first wildcard.
+#[inline(always)]
 fn may_begin(pattern: &[u8], alias: &[u8]) -> bool {
-    let literal = pattern.iter().take_while(|b| !WILDCARDS.contains(b));
     // What is longer than the alias is left to the whole of the pattern.
-    literal.zip(alias).all(|(b, byte)| name::fold(*b) == *byte)
+    for (b, byte) in pattern.iter().zip(alias) {
+        if name::fold(*b) != *byte {
+            return WILDCARDS.contains(b);
+        }
+    }
+    true
 }
 
-/// The same by its bytes behind the last wildcard.
+/// The same by its last bytes without a wildcard: those that it ends with, or those before a `*` at its end.
 fn may_end(pattern: &[u8], alias: &[u8]) -> bool {
-    let literal = pattern.iter().rev().take_while(|b| !matches!(b, b'*' | b'?' | b'[' | b']' | b'\\'));
-    literal.zip(alias.iter().rev()).all(|(b, byte)| name::fold(*b) == *byte)
+    let is_literal = |b: &u8| !matches!(b, b'*' | b'?' | b'[' | b']' | b'\\');
+    let (pattern, is_open) = pattern.strip_suffix(b"*").map_or((pattern, false), |before| (before, true));
+    let literal = &pattern[pattern.iter().rposition(|b| !is_literal(b)).map_or(0, |at| at + 1)..];
+    let is_literal = |text: &[u8]| literal.iter().map(|b| name::fold(*b)).eq(text.iter().copied());
+    match literal.len() {
+        0 => true,
+        len if is_open => alias.windows(len).any(is_literal),
+        len => alias.len() >= len && is_literal(&alias[alias.len() - len..]),
+    }
 }
 
 /// Adds the module `name` if its `pattern`, as the module has it, matches; one that is none to depmod never does.
@@ -262,6 +294,7 @@ fn add_match<'m>(found: &mut Matches<'m>, pattern: &'m [u8], name: &'m [u8], ali
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn texts_are_read_as_indexes_are() {
@@ -326,12 +359,26 @@ mod tests {
         assert_eq!(Table::text("modules.dep", &"").with_places(&none).find("a"), Ok(None));
     }
 
+    proptest! {
+        #[test]
+        fn what_is_ruled_out_early_does_not_match(pattern in r"[ab_*?^\[\]\\-]{0,8}", alias in "[ab_^]{0,6}") {
+            let mut normal = heapless::String::<INDEX_KEY_BYTES>::new();
+            if normalize_alias(&pattern, &mut normal).is_ok() && glob(normal.as_bytes(), alias.as_bytes()) {
+                prop_assert!(may_end(pattern.as_bytes(), alias.as_bytes()));
+                // As in an index, a `\\` before the first wildcard is a byte.
+                let is_literal = literal_part(normal.as_bytes(), alias.as_bytes(), |b| b).is_some();
+                let line = [pattern.as_bytes(), b" m"].concat();
+                prop_assert!(may_begin(&line, alias.as_bytes()) || !is_literal);
+            }
+        }
+    }
+
     #[test]
     fn limits_are_told() {
         let many = "alias x a\n".repeat(crate::limits::ALIAS_MATCHES + 1);
         let found = Table::text("modules.alias", &many).matches("x");
         assert_eq!(found, Err(TableError("modules.alias", IndexError::TooManyMatches)));
-        let long = format!("alias x*{}* a\n", "y".repeat(INDEX_KEY_BYTES));
+        let long = format!("alias x{} a\n", "*".repeat(INDEX_KEY_BYTES));
         let found = Table::text("modules.alias", &long).matches("x");
         assert_eq!(found, Err(TableError("modules.alias", IndexError::LongKey)));
     }
