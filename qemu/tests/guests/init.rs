@@ -302,3 +302,36 @@ fn a_console_that_takes_nothing_does_not_stop_the_boot() {
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
     assert!(console.contains("modest: the console takes no lines; this log has them"), "{console}");
 }
+
+#[test]
+fn a_sealed_manifest_is_not_opened_by_the_command_line() {
+    let next = "echo SEALED args: $* x=$x.\necho NEXT-INIT pid=$$\npoweroff -f\n";
+    let scenario = Scenario::with_manifest(BOARD, None, "# sealed\n@sealed\n/m/crc16.ko\n@exec /next\n").unwrap();
+    let crc16 = scenario.module("crc16").unwrap();
+    let scenario = scenario.file("/m/crc16.ko", crc16).file("/evil", "@exec /evil\n");
+    let scenario = scenario.script("/next", next).unwrap();
+    let words = ["modest.manifest=/evil", "modest.quiet", "modest.skip=crc16", "crc16.x=1", "init=/evil"];
+    let scenario = scenario.append(&words.join(" ")).append("x=env -- one two");
+    let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();
+    for word in words {
+        let says = format!("/etc/modest.manifest:2: @sealed: ignored on the kernel command line: {word}");
+        line(&console, &says).unwrap();
+    }
+    line(&console, "@sealed: the next init gets no arguments and no environment").unwrap();
+    line(&console, "crc16: loaded by finit").unwrap();
+    line(&console, "1 loaded, 0 present, 0 skipped, 0 failed").unwrap();
+    assert!(console.lines().any(|line| line == "SEALED args: x=."), "{console}");
+}
+
+#[test]
+fn a_sealed_manifest_leaves_the_words_for_the_root() {
+    let mut scenario = with_root("init=/none rootfstype=ext4 ro -- single");
+    let manifest = "virtio_mmio\nvirtio_blk\next4\n@switch-root\n";
+    // The board has directives of its own, which come after.
+    scenario.board.budget = Some(mkmodest::board::Size(8 << 20));
+    scenario.options.manifest = Some(("manifest".into(), format!("@sealed\n{manifest}").into()));
+    let console = scenario.boot().unwrap().wait_for(MARKER).unwrap();
+    line(&console, "/etc/modest.manifest:2: @sealed: ignored on the kernel command line: init=/none").unwrap();
+    assert!(console.lines().any(|line| line.contains("/ ext4 ro,")), "{console}");
+    assert!(!console.contains("MODEST-ROOT args: single"), "{console}");
+}

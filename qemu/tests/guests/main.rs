@@ -17,6 +17,7 @@ mod pin;
 mod program;
 mod release;
 mod soak;
+mod soak_memory;
 mod stream;
 mod strip;
 mod time;

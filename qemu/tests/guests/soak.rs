@@ -16,21 +16,21 @@ struct Line {
 }
 
 /// xorshift64*, seeded by the number of the boot: a boot that failed can be had again.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn below(&mut self, most: u64) -> u64 {
+    pub fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % most
     }
 
-    fn one_of<'t>(&mut self, of: &[&'t str]) -> &'t str {
+    pub fn one_of<'t>(&mut self, of: &[&'t str]) -> &'t str {
         of[self.below(of.len() as u64) as usize]
     }
 }
@@ -126,7 +126,7 @@ fn boot_of(seed: u64) -> (String, &'static str, Option<(usize, usize)>) {
 }
 
 /// Boots once; what is wrong with how it ended.
-fn soak(seed: u64) -> Result<(), String> {
+fn soak(seed: u64) -> Result<String, String> {
     let (manifest, end, counts) = boot_of(seed);
     let scenario = Scenario::with_manifest("lowram-armv7", None, &manifest).unwrap().memory("64");
     let mut scenario = scenario
@@ -162,14 +162,16 @@ fn soak(seed: u64) -> Result<(), String> {
     if console.contains("a fault of modest itself") || console.contains("Kernel panic") {
         return Err(format!("boot {seed}: {manifest}{console}"));
     }
-    Ok(())
+    Ok(end.trim().into())
 }
 
-/// How many boots there are is in MODEST_TEST_BOOTS; a few show that it works.
-#[test]
-fn boots_in_a_row_with_random_faults() {
-    let boots = std::env::var("MODEST_TEST_BOOTS").map_or(8, |number| number.parse().expect("a number of boots"));
-    let next = AtomicU64::new(1);
+/// Makes boots in a row, on all processors, each by its number: `few`, or what MODEST_TEST_BOOTS says, a number of boots or the
+/// first and the last, as in `17-17`. Prints what each boot came to.
+pub fn in_a_row(few: u64, boot: &(dyn Fn(u64) -> Result<String, String> + Sync)) {
+    let asked = std::env::var("MODEST_TEST_BOOTS").unwrap_or(few.to_string());
+    let (first, last) = asked.split_once('-').unwrap_or(("1", &asked));
+    let [first, last]: [u64; 2] = [first, last].map(|number| number.parse().expect("a number of boots"));
+    let next = AtomicU64::new(first);
     let wrong = Mutex::new(Vec::new());
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -177,17 +179,24 @@ fn boots_in_a_row_with_random_faults() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > boots {
+                    if seed > last {
                         break;
                     }
-                    if let Err(error) = soak(seed) {
-                        wrong.lock().unwrap().push(error);
+                    match boot(seed) {
+                        Ok(end) => println!("boot {seed}: {end}"),
+                        Err(error) => wrong.lock().unwrap().push(error),
                     }
                 }
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
+    let (wrong, boots) = (wrong.into_inner().unwrap(), last + 1 - first);
     assert!(wrong.is_empty(), "{} of {boots} boots:\n{}", wrong.len(), wrong.join("\n"));
     println!("{boots} boots ended as they should");
+}
+
+/// How many boots there are is in MODEST_TEST_BOOTS; a few show that it works.
+#[test]
+fn boots_in_a_row_with_random_faults() {
+    in_a_row(8, &soak);
 }

@@ -111,6 +111,7 @@ fn load(args: impl Iterator<Item = &'static CStr>) -> u8 {
     let mut memory = settings::memory(&mut console);
     let buf = memory.as_mut().map_or(&mut [][..], |memory| memory.as_mut());
     let (settings, buf) = Settings::read(&mut console, buf);
+    let settings = if manifest.is_none() { settings.sealed(buf) } else { settings };
     let named = match manifest.map_or_else(|| settings.manifest(), |_| Ok(Default::default())) {
         Ok(named) => named,
         Err(error) => {

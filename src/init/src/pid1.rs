@@ -25,6 +25,7 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     let mut memory = settings::memory(&mut console);
     let buf = memory.as_mut().map_or(&mut [][..], |memory| memory.as_mut());
     let (settings, buf) = Settings::read(&mut console, buf);
+    let settings = settings.sealed(buf);
     console.level = settings.level();
     if let Some((path, errno)) = unmounted {
         console.line(Level::Error, format_args!("{}: {errno}: it cannot be mounted", shown(path)));
@@ -34,10 +35,25 @@ pub fn main(argv: StringArray, envp: StringArray) -> ! {
     console.line(Level::Info, format_args!("{outcome}, {ms} ms"));
     report_memory(&mut console);
     assert!(!CAN_PANIC || !settings.cmdline.has("modest.panic"), "as modest.panic asks for");
+    let (cmdline, [argv, envp]) = match outcome.is_sealed {
+        true => (settings.cmdline.sealed(), sealed_start(&mut console, [argv, envp])),
+        false => (settings.cmdline, [argv, envp]),
+    };
     if !outcome.stopped {
-        go_on(&mut console, settings.cmdline, &outcome, [argv, envp]);
+        go_on(&mut console, cmdline, &outcome, [argv, envp]);
     }
     hand_over::last_resort(&mut console, &outcome.policy, argv, envp)
+}
+
+/// The arguments and the environment that the next program gets under `@sealed`: none that the kernel command line has. Reports
+/// whether it has any.
+fn sealed_start(console: &mut Console, [argv, envp]: [StringArray; 2]) -> [StringArray; 2] {
+    let is_usual = |word: &CStr| StringArray::KERNELS.iter().any(|usual| usual == word);
+    if argv.iter().nth(1).is_some() || !envp.iter().all(is_usual) {
+        let what = "@sealed: the next init gets no arguments and no environment of the kernel command line";
+        console.line(Level::Info, format_args!("{what}"));
+    }
+    [StringArray::EMPTY, StringArray::KERNELS]
 }
 
 /// Carries out the manifest that the kernel command line names, or the usual one.

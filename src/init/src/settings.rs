@@ -10,7 +10,7 @@ use modest_loader::limits::CMDLINE_BYTES;
 use modest_loader::manifest::size_bytes;
 use modest_loader::path::{self, Path};
 use modest_loader::report::{Level, Log};
-use modest_loader::run::RUN_BYTES;
+use modest_loader::run::{self, RUN_BYTES};
 use modest_loader::sys::{Linux, Region};
 
 use crate::console::Console;
@@ -51,6 +51,13 @@ impl<'m> Settings<'m> {
             );
         }
         (Settings { cmdline, budget_bytes }, rest)
+    }
+
+    /// The same as the usual manifest lets it be, whose lines are read with `buf`: where that is sealed, another is not looked for.
+    pub fn sealed(self, buf: &mut [u8]) -> Self {
+        // What else there is counts only when the manifest is carried out.
+        let is_sealed = self.cmdline.is_about_modest() && run::begins_sealed(&Linux, MANIFEST, buf);
+        if is_sealed { Settings { cmdline: self.cmdline.sealed(), budget_bytes: None } } else { self }
     }
 
     /// How much PID 1 reports.

@@ -14,7 +14,11 @@ use crate::text::{self, Words};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cmdline<'m> {
     text: &'m str,
+    is_sealed: bool,
 }
+
+/// The words that a sealed command line has: where the root is, and how to mount it.
+const OF_ROOT: [&str; 7] = ["root", "rootfstype", "rootflags", "rootwait", "rootdelay", "ro", "rw"];
 
 /// Why the command line is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +68,8 @@ impl<'m> Cmdline<'m> {
                 while let Err(e) = core::str::from_utf8(text) {
                     text[e.valid_up_to()] = b'?';
                 }
-                (Cmdline { text: core::str::from_utf8(text).unwrap_or_default() }, Ok(()), rest)
+                let text = core::str::from_utf8(text).unwrap_or_default();
+                (Cmdline { text, is_sealed: false }, Ok(()), rest)
             }
             Err(error) => (Cmdline::default(), Err(error), buf),
         }
@@ -77,6 +82,21 @@ impl<'m> Cmdline<'m> {
         if len < most { Ok(len) } else { Err(CmdlineError::TooLong) }
     }
 
+    /// The same with the words for the root alone, as `@sealed` wants it.
+    pub fn sealed(self) -> Self {
+        Cmdline { is_sealed: true, ..self }
+    }
+
+    /// Visits the words that are heeded where it is not sealed, and not where it is.
+    pub fn each_ignored(self, visit: &mut dyn FnMut(&'m str)) {
+        for (_, word) in Words::new(self.text) {
+            let name = name_of(word);
+            if is_about_modules(name) || name == "init" || name.starts_with("modest.") {
+                visit(word);
+            }
+        }
+    }
+
     /// The text, as the kernel has it.
     pub fn text(self) -> &'m str {
         self.text
@@ -87,7 +107,13 @@ impl<'m> Cmdline<'m> {
     pub fn words(self) -> impl Iterator<Item = (&'m str, Option<&'m str>)> {
         let words = Words::new(self.text).map(|(_, word)| word).take_while(|word| *word != "--");
         // A word quoted from its start has its quotes around the whole: `"name=a b"`.
-        words.map(unquoted).map(named)
+        words.map(unquoted).map(named).filter(move |(name, _)| self.heeds(name))
+    }
+
+    // Out of line: each use of `words` would have it.
+    #[inline(never)]
+    fn heeds(self, name: &str) -> bool {
+        !self.is_sealed || OF_ROOT.contains(&name)
     }
 
     /// The value of the last word `name=value`.
@@ -120,7 +146,8 @@ impl<'m> Cmdline<'m> {
                 found = Some((found.map_or(at, |(start, _)| start), at + word.len()));
             }
         }
-        Cmdline { text: found.and_then(|(start, end)| self.text.get(start..end)).unwrap_or_default() }
+        let text = found.and_then(|(start, end)| self.text.get(start..end)).unwrap_or_default();
+        Cmdline { text, ..self }
     }
 
     /// Whether such a list names the module.
@@ -130,15 +157,15 @@ impl<'m> Cmdline<'m> {
         found
     }
 
+    /// Whether a word is about this program.
+    pub fn is_about_modest(self) -> bool {
+        self.words().any(|(name, _)| name.starts_with("modest."))
+    }
+
     /// Whether a word may be about modules: most command lines have none such.
     pub fn is_about_modules(self) -> bool {
-        let is_about = |name: &str| {
-            let is_dotted = name.bytes().any(|b| b == b'.') && !name.starts_with("modest.");
-            is_dotted || name.starts_with("module") || name.starts_with("modest.skip")
-        };
         // Those for init too, of which modprobe takes parameters.
-        Words::new(self.text)
-            .any(|(_, word)| is_about(text::split_once(unquoted(word), b'=').map_or(word, |(name, _)| name)))
+        !self.is_sealed && Words::new(self.text).any(|(_, word)| is_about_modules(name_of(word)))
     }
 }
 
@@ -148,6 +175,16 @@ fn named(word: &str) -> (&str, Option<&str>) {
         Some((name, value)) => (name, Some(unquoted(value))),
         None => (word, None),
     }
+}
+
+/// What is before the `=` of a word.
+fn name_of(word: &str) -> &str {
+    text::split_once(unquoted(word), b'=').map_or(word, |(name, _)| name)
+}
+
+fn is_about_modules(name: &str) -> bool {
+    let is_dotted = name.bytes().any(|b| b == b'.') && !name.starts_with("modest.");
+    is_dotted || name.starts_with("module") || name.starts_with("modest.skip")
 }
 
 fn unquoted(text: &str) -> &str {
@@ -242,5 +279,21 @@ mod tests {
         let mut buf = [0; 9];
         let (cmdline, read, _) = Cmdline::read(&Fake::default(), c"/d", &mut buf);
         assert_eq!((cmdline.words().count(), read), (0, Err(CmdlineError::Read(Errno::ENOENT))));
+    }
+
+    #[test]
+    fn sealed_it_has_the_words_for_the_root_alone() {
+        let line = b"console=ttyS0 root=/dev/vda rw \"rootflags=a b\" rootwait init=/bin/sh modest.skip=a m.p=1 quiet";
+        let cmdline = read(line).unwrap();
+        let sealed = cmdline.sealed();
+        for cmdline in [cmdline, sealed] {
+            let mut ignored = Vec::new();
+            cmdline.each_ignored(&mut |word| ignored.push(word));
+            assert_eq!(ignored, ["init=/bin/sh", "modest.skip=a", "m.p=1"]);
+        }
+        let root = [("root", Some("/dev/vda")), ("rw", None), ("rootflags", Some("a b")), ("rootwait", None)];
+        assert_eq!(sealed.words().collect::<Vec<_>>(), root);
+        assert_eq!((sealed.value("init"), sealed.is_about_modules()), (None, false));
+        assert!(!sealed.lists("modest.skip", Name("a")) && cmdline.lists("modest.skip", Name("a")));
     }
 }

@@ -27,6 +27,8 @@ pub enum Line<'a> {
     Unlink,
     /// `@confine`: from here on, load no file from outside the root.
     Confine,
+    /// `@sealed`, before all others: heed nothing of the kernel command line but the words for the root.
+    Sealed,
     /// `@exec PATH`: the next init, when all entries are done.
     Exec(&'a str),
     /// `@switch-root`: mount the root that the kernel command line names, and run its init.
@@ -213,7 +215,7 @@ impl fmt::Display for Problem<'_> {
             Problem::UnknownDirective(word) => {
                 write!(
                     f,
-                    "unknown directive {word}; expected @root, @budget, @unlink, @confine, @coldplug, @wait, @on-error, @exec or @switch-root"
+                    "unknown directive {word}; expected @root, @budget, @unlink, @confine, @sealed, @coldplug, @wait, @on-error, @exec or @switch-root"
                 )
             }
             Problem::UnknownAttribute(word) => {
@@ -293,6 +295,7 @@ impl<'a> Line<'a> {
             "@exec" => value().and_then(path).map(Line::Exec)?,
             "@unlink" => Line::Unlink,
             "@confine" => Line::Confine,
+            "@sealed" => Line::Sealed,
             "@switch-root" => Line::SwitchRoot,
             _ => return Err((at, Problem::UnknownDirective(first))),
         };
@@ -468,6 +471,7 @@ impl fmt::Display for Line<'_> {
             Line::Exec(path) => write!(f, "@exec {path}"),
             Line::Unlink => f.write_str("@unlink"),
             Line::Confine => f.write_str("@confine"),
+            Line::Sealed => f.write_str("@sealed"),
             Line::SwitchRoot => f.write_str("@switch-root"),
             Line::Coldplug("") => f.write_str("@coldplug"),
             Line::Coldplug(buses) => write!(f, "@coldplug {buses}"),
@@ -570,6 +574,7 @@ mod tests {
         assert_eq!(parse("@on-error reboot"), Line::OnError(OnError::Reboot));
         assert_eq!(parse("@unlink"), Line::Unlink);
         assert_eq!(parse("@confine"), Line::Confine);
+        assert_eq!(parse("@sealed"), Line::Sealed);
         assert_eq!(parse("@switch-root"), Line::SwitchRoot);
         assert_eq!(parse("@exec /sbin/init.real"), Line::Exec("/sbin/init.real"));
         assert_eq!(parse("@coldplug"), Line::Coldplug(""));
@@ -770,6 +775,7 @@ mod tests {
                 4 => Line::OnError(OnError::Stop),
                 5 => Line::SwitchRoot,
                 6 if optional => Line::Unlink,
+                6 if size.is_some() => Line::Sealed,
                 6 => Line::Confine,
                 7 => Line::Coldplug(if optional { "pci usb" } else { "" }),
                 8 => Line::Wait(Wait { what: &absolute, timeout_ms: size.map(|size| size as u32), optional }),

@@ -105,6 +105,8 @@ impl Plan {
                 Line::Entry(entry) => {
                     plan.entry(tree, database, source.blacklists, &entry).with_context(|| place.clone())?;
                 }
+                // Before all others, whatever the board adds.
+                Line::Sealed => plan.rows.insert(0, Row::Directive(line.to_string())),
                 Line::Root(_) => plan.note(format!("{place}: {line}: left out, {} is used", tree.dir.display())),
                 directive => plan.rows.push(Row::Directive(directive.to_string())),
             }
@@ -245,10 +247,15 @@ impl Plan {
     fn text(&self, tree: &Tree, files: Option<(&[ModuleFile], bool)>) -> Result<String> {
         let root = tree.target_dir();
         let mut text = String::new();
+        let is_sealed = |row: &Row| matches!(row, Row::Directive(line) if *line == Line::Sealed.to_string());
+        let (sealed, rows) = self.rows.split_at(self.rows.iter().take_while(|row| is_sealed(row)).count());
+        if !sealed.is_empty() {
+            emit(&mut text, &Line::Sealed)?;
+        }
         emit(&mut text, &Line::Root(&root))?;
         let (read, pin) = files.unwrap_or_default();
         let mut read = read.iter();
-        for row in &self.rows {
+        for row in rows {
             let step = match row {
                 Row::Directive(line) => {
                     emit(&mut text, &Line::parse(line.as_bytes()).map_err(|e| anyhow!("{line}: {}", e.problem))?)?;

@@ -200,7 +200,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
                 self.already_loaded(prepared)
             }
             // What the person at the boot prompt asked for is no failure.
-            Err(Failure::Kernel(Errno::EPERM)) if self.options.cmdline.lists("module_blacklist", name) => {
+            Err(Failure::Kernel(Errno::EPERM))
+                if self.has_words && self.options.cmdline.lists("module_blacklist", name) =>
+            {
                 self.skipped(name, &"by module_blacklist= on the kernel command line");
                 Done::Skipped
             }

@@ -50,6 +50,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         kernel,
         log,
         options,
+        has_lines: false,
         abilities: Abilities::default(),
         budget_bytes: options.budget_bytes,
         root: SearchRoot::default(),
@@ -89,6 +90,22 @@ pub fn exporters<K: Kernel>(kernel: &K, symbol: &str, each: &mut dyn FnMut(&str)
     names::state::exporters_below(kernel, &SearchRoot::Running, symbol, each);
 }
 
+/// Whether `@sealed` is the first line of a manifest that is not empty; its lines are read with `buf`.
+pub fn begins_sealed<K: Kernel>(kernel: &K, manifest: &CStr, buf: &mut [u8]) -> bool {
+    let Ok(file) = kernel.open(manifest) else { return false };
+    if !kernel.stat(&file).is_ok_and(|stat| stat.kind == FileKind::Regular) {
+        return false;
+    }
+    let mut lines = Lines::new(kernel, file, buf);
+    while let Some((_, line)) = lines.next_line() {
+        match line.map(Line::parse) {
+            Ok(Ok(Line::Empty)) => {}
+            line => return matches!(line, Ok(Ok(Line::Sealed))),
+        }
+    }
+    false
+}
+
 /// Opens the manifest; reports why it cannot be used.
 fn open_manifest<K: Kernel, L: Log>(kernel: &K, log: &mut L, path: &CStr) -> Option<K::File> {
     let manifest = shown(path);
@@ -109,15 +126,26 @@ fn open_manifest<K: Kernel, L: Log>(kernel: &K, log: &mut L, path: &CStr) -> Opt
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn line(&mut self, at: At, line: Line) {
+        if matches!(line, Line::Empty) {
+            return;
+        }
+        let is_first = !core::mem::replace(&mut self.has_lines, true);
         let keep = |text: &str| path::joined(&[text.as_bytes()]);
         let kept = match line {
             Line::Empty => return,
+            Line::Sealed if !is_first => {
+                return self.fails_at(at, format_args!("1: @sealed after another line; expected it before all others"));
+            }
+            Line::Sealed => return self.seal(at),
             Line::Entry(entry) => return self.entry(at, &entry),
             Line::Coldplug(buses) => return self.coldplug(at, buses),
             Line::Wait(wait) => return self.wait(at, &wait),
             Line::Confine => return self.is_confined = true,
             // What the command line says is not for the manifest to change.
-            Line::Budget(bytes) => return self.budget_bytes = self.options.budget_bytes.or(Some(bytes)),
+            Line::Budget(bytes) => {
+                let of_cmdline = self.options.budget_bytes.filter(|_| !self.outcome.is_sealed);
+                return self.budget_bytes = of_cmdline.or(Some(bytes));
+            }
             Line::Unlink => return self.unlinks = true,
             Line::SwitchRoot => return self.outcome.hand_over = Some(HandOver::SwitchRoot),
             Line::Root(path) => keep(path).map(|path| {
@@ -142,6 +170,16 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         if kept.is_none() {
             self.fails_at(at, format_args!("1: path too long; expected less than PATH_BYTES, {PATH_BYTES}"));
         }
+    }
+
+    /// From the first line on, heeds no word of the kernel command line. (Those for the root are for others.)
+    fn seal(&mut self, at: At) {
+        self.options.cmdline.each_ignored(&mut |word| {
+            self.log.line(Level::Info, format_args!("{at}: @sealed: ignored on the kernel command line: {word}"));
+        });
+        (self.has_words, self.has_begun, self.budget_bytes) = (false, true, None);
+        self.names.seal();
+        self.outcome.is_sealed = true;
     }
 
     fn entry(&mut self, at: At, entry: &Entry) {

@@ -51,6 +51,8 @@ pub struct Outcome {
     pub failed: usize,
     /// Whether a failure ended the run before the manifest's end.
     pub stopped: bool,
+    /// Whether the manifest begins with `@sealed`.
+    pub is_sealed: bool,
     /// What the last `@exec` or `@switch-root` says.
     pub hand_over: Option<HandOver>,
     /// What the last `@on-error` says.
@@ -103,6 +105,8 @@ pub(super) struct Run<'r, 'o, K: Kernel, L> {
     pub kernel: &'r K,
     pub log: &'r mut L,
     pub options: &'r Options<'o>,
+    /// Whether a line of the manifest was carried out.
+    pub has_lines: bool,
     pub abilities: Abilities,
     pub budget_bytes: Option<u64>,
     pub root: SearchRoot,
@@ -159,7 +163,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Whether the command line says to leave the module out.
     pub(super) fn skips(&mut self, name: Name) -> bool {
-        let skips = self.skip_words.lists("modest.skip", name);
+        let skips = self.has_words && self.skip_words.lists("modest.skip", name);
         if skips {
             self.skipped(name, &"by modest.skip= on the kernel command line");
         }

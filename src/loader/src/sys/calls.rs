@@ -452,7 +452,10 @@ pub struct StringArray(pub(super) *const *const core::ffi::c_char);
 
 impl StringArray {
     /// No strings.
-    pub const EMPTY: StringArray = StringArray(&raw const NULL.0);
+    pub const EMPTY: StringArray = StringArray(&raw const NULL.0[0]);
+
+    /// The environment of the first program, where the kernel command line adds nothing (init/main.c).
+    pub const KERNELS: StringArray = StringArray(&raw const KERNELS.0[0]);
 
     /// # Safety
     /// `at` points to an array of C strings that ends in a null pointer; both live, unchanged, as long as the process.
@@ -477,10 +480,11 @@ impl StringArray {
     }
 }
 
-struct Null(*const core::ffi::c_char);
-// SAFETY: a null pointer, never written.
-unsafe impl Sync for Null {}
-static NULL: Null = Null(core::ptr::null());
+struct Strings<const N: usize>([*const core::ffi::c_char; N]);
+// SAFETY: null pointers and such to constants, never written.
+unsafe impl<const N: usize> Sync for Strings<N> {}
+static NULL: Strings<1> = Strings([core::ptr::null()]);
+static KERNELS: Strings<3> = Strings([c"HOME=/".as_ptr(), c"TERM=linux".as_ptr(), core::ptr::null()]);
 
 /// execve(2) of `path` with `argv` whose first element is replaced by `path` itself; returns only when refused.
 ///

@@ -32,6 +32,11 @@ impl<'r, K: Kernel> Names<'r, K> {
         Names { tree: None, cmdline, buses: None, tried: heapless::Vec::new(), asked: [0; PLUG_ASKED] }
     }
 
+    /// The kernel command line does not count.
+    pub(in crate::run) fn seal(&mut self) {
+        self.cmdline = "";
+    }
+
     /// The root is another: so will be its tree.
     pub(in crate::run) fn forget_tree(&mut self) {
         self.tree = None;

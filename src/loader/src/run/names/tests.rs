@@ -207,3 +207,28 @@ fn what_is_waited_for_comes_or_not() {
     assert_eq!(calls, ["finit a.ko \"\""]);
     assert_eq!(outcome.to_string(), "1 loaded, 0 present, 1 skipped, 1 failed");
 }
+
+#[test]
+fn a_sealed_manifest_heeds_no_word_about_modules() {
+    let words = "modest.skip=a modprobe.blacklist=b c.p=1 rd.driver.pre=disk module_blacklist=bus root=/dev/a";
+    let manifest = "# ours\n\n@sealed\nb\nc\nbus\n";
+    let answers = [Ok(()), Ok(()), Ok(()), Err(Errno::EPERM)];
+    let (outcome, lines, calls) = run_on(&tree(manifest, "").answering(&answers), words);
+    assert_eq!(calls, ["a", "b", "c", "bus"].map(|name| format!("finit {name}.ko \"\"")));
+    assert_eq!((outcome.loaded, outcome.failed, outcome.is_sealed), (3, 1, true));
+    for (line, word) in lines.iter().zip(words.split(' ').take(5)) {
+        assert_eq!(*line, format!("Info /m:3: @sealed: ignored on the kernel command line: {word}"));
+    }
+    assert_eq!(lines.iter().filter(|line| line.contains("@sealed")).count(), 5, "{lines:?}");
+    // What it does not have is not reported.
+    let (outcome, lines, _) = run_on(&tree("@sealed\na\n", ""), "root=/dev/a quiet");
+    assert!(outcome.is_sealed && !lines.iter().any(|line| line.contains("@sealed")), "{lines:?}");
+}
+
+#[test]
+fn a_seal_comes_before_all_others() {
+    let (outcome, lines, _) = run_on(&tree("a\n@sealed\nb\n", ""), "modest.skip=b");
+    assert_eq!((outcome.skipped, outcome.failed, outcome.is_sealed), (1, 1, false));
+    let says = "Error /m:2:1: @sealed after another line; expected it before all others";
+    assert!(lines.iter().any(|line| line == says), "{lines:?}");
+}
