@@ -13,6 +13,13 @@ pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
     Some(kib(text, "MemAvailable:").or_else(|| kib(text, "MemFree:"))? << 10)
 }
 
+/// The same where that is less than `enough`; else no more than that it is enough. What is free is asked first, since that costs next
+/// to nothing.
+pub fn available_up_to<K: Kernel>(kernel: &K, enough: u64) -> Option<u64> {
+    let free_bytes = kernel.free_bytes();
+    if free_bytes >= enough { Some(free_bytes) } else { available_bytes(kernel) }
+}
+
 /// What this process has of memory of its own, in bytes: anonymous pages and page tables (`RssAnon`, `VmPTE`; since Linux 4.5).
 ///
 /// Kernels for several processors add to these in batches; `modest peak` counts page by page.
@@ -87,6 +94,9 @@ mod tests {
         let fake = Fake::default().with_file("/proc/meminfo", meminfo.as_bytes());
         assert_eq!(available_bytes(&fake), Some(6100 << 10));
         assert_eq!(available_bytes(&Fake::default()), None);
+        let fake = fake.with_free_bytes(5872 << 10);
+        assert_eq!(available_up_to(&fake, 5872 << 10), Some(5872 << 10));
+        assert_eq!(available_up_to(&fake, 6000 << 10), Some(6100 << 10));
     }
 
     #[test]

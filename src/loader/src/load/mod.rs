@@ -200,9 +200,9 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
     }
 
     fn memory(&self) -> Memory {
-        let available = machine::available_bytes(self.image.kernel);
-        Memory::new(self.image.format, &self.extent, available, self.request.budget_bytes)
-            .pinned(self.request.sha256.is_some())
+        let memory = Memory::new(self.image.format, &self.extent, None, self.request.budget_bytes)
+            .pinned(self.request.sha256.is_some());
+        Memory { available: machine::available_up_to(self.image.kernel, memory.ample()), ..memory }
     }
 
     /// Finds out what the file holds. The image's length is what the manifest says, else the file's own word for it, else what
