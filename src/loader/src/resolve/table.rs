@@ -200,7 +200,7 @@ fn module_of(line: &[u8]) -> Option<&str> {
 }
 
 /// All of a text.
-fn whole<'m>(text: &'m dyn Pages) -> Result<&'m [u8], IndexError> {
+fn whole(text: &dyn Pages) -> Result<&[u8], IndexError> {
     text.get(0, text.len_bytes()).map_err(IndexError::Read)
 }
 
