@@ -6,10 +6,12 @@ pub mod damage;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mkmodest::board::{Board, Layout};
+use mkmodest::device_tree::{Devices, Drivers};
 use mkmodest::guest::{self, Guest};
 use mkmodest::image::{self, Extra, Image, Options};
 use mkmodest::kernel::{KernelPackage, Tree};
@@ -91,7 +93,12 @@ impl Scenario {
     pub fn new(board: &str, kernel: Option<&str>) -> Result<Scenario> {
         let board = Board::read(&project().join("boards").join(format!("{board}.toml")))?;
         let kernel = KernelPackage::find(&board, kernel)?;
-        let options = Options::new(modest(board.arch.target()));
+        let drivers = Drivers::read(&kernel.tree, None)?;
+        let devices = match kernel.device_tree() {
+            Some(file) => Devices::load(&file, drivers)?,
+            None => Devices::without_tree(drivers),
+        };
+        let options = Options { devices: Some(Arc::new(devices)), ..Options::new(modest(board.arch.target())) };
         Ok(Scenario { board, kernel, options, append: String::new(), args: Vec::new(), with_disk: true })
     }
 

@@ -1,8 +1,10 @@
 //! The duties of PID 1: it works without console or kernel log, hands over, and never ends.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use mkmodest::disk::MARKER;
+use modest_loader::format::Format;
 use modest_qemu::{Scenario, line, modest};
 
 const BOARD: &str = "qemu-aarch64";
@@ -278,6 +280,31 @@ fn failing_lines(count: usize) -> String {
     (0..count).map(|i| format!("/none{i}.ko\n")).collect()
 }
 
+/// A manifest of a megabyte on a machine with 16 MB: all of its lines are wrong but one.
+#[test]
+fn a_manifest_of_rubbish_costs_seconds() {
+    let mut manifest = String::new();
+    for i in 0..22_000 {
+        write!(manifest, "unknown_{i}\n/none/n{i}.ko\n@directive{i}\n").unwrap();
+    }
+    assert!(manifest.len() > 900_000, "{}", manifest.len());
+    let mut scenario =
+        Scenario::with_manifest("lowram-armv7", None, &(manifest + "/m/mbcache.ko\n@exec /none\n")).unwrap();
+    scenario.options.compress = Format::Gzip;
+    let mbcache = scenario.module("mbcache").unwrap();
+    let tree = format!("/lib/modules/{}", scenario.kernel.tree.release);
+    let scenario = (0..200).fold(scenario.file("/m/mbcache.ko", mbcache), |scenario, i| {
+        scenario.file(&format!("{tree}/module-{i}.ko"), "")
+    });
+    let console = scenario.boot().unwrap().wait_for("modest: stopped here").unwrap();
+    line(&console, "mbcache: loaded by finit").unwrap();
+    line(&console, "and 65700 more like those: over REPORTED_ALIKE, 100, of a kind").unwrap();
+    let end = line(&console, "1 loaded, 0 present, 0 skipped, 66000 failed, ").unwrap();
+    let ms: u32 = end.rsplit_once(", ").unwrap().1.trim_end_matches(" ms").parse().unwrap();
+    println!("{end}");
+    assert!(ms < 20_000 && console.lines().count() < 600, "{end}");
+}
+
 #[test]
 fn the_kernels_log_keeps_all_lines_and_has_its_limit_again() {
     let next = "B=/bin/busybox; echo LOGGED=$($B dmesg | $B grep -c 'modest: none')\n\
@@ -296,7 +323,8 @@ fn a_console_that_takes_nothing_does_not_stop_the_boot() {
     let first = "B=/bin/busybox; $B mount -t devtmpfs d /dev; $B mkfifo /pipe; exec 3<>/pipe\nexec /init >/pipe 2>&1\n";
     let next = "B=/bin/busybox; $B dmesg | $B grep 'takes no lines' >/dev/console\n\
         echo NEXT-INIT pid=$$ >/dev/console\n$B poweroff -f\n";
-    let manifest = failing_lines(1500) + "@exec /next\n";
+    let long = "x".repeat(480);
+    let manifest = failing_lines(100).replace("/none", &format!("/none{long}")) + "@exec /next\n";
     let scenario = Scenario::with_manifest(BOARD, None, &manifest).unwrap();
     let scenario = scenario.script("/first", first).unwrap().script("/next", next).unwrap().append("rdinit=/first");
     let console = scenario.boot().unwrap().wait_for("NEXT-INIT pid=1").unwrap();

@@ -3,6 +3,7 @@
 
 mod boards;
 mod causes;
+mod device_trees;
 mod devices;
 mod failures;
 mod faults;

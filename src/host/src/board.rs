@@ -33,6 +33,11 @@ pub struct Board {
     /// Further modules to put into images: names, aliases, or patterns of paths in the tree.
     #[serde(default)]
     pub include: Vec<String>,
+    /// Whether images also get the modules of suppliers that the device tree names, first in order: they do if that is not
+    /// said, but [`crate::image::check`] then tells what the file lacks.
+    pub suppliers: Option<bool>,
+    /// The device that brings the root: the name, path or alias of its node in the device tree.
+    pub root_device: Option<String>,
     /// The kernel's command line.
     pub cmdline: String,
     /// `@on-error` of the manifest.
@@ -59,6 +64,8 @@ pub struct KernelSpec {
     pub origin: Origin,
     /// The device tree to boot with, below the kernel's `dtb`; that of QEMU itself if none.
     pub dtb: Option<PathBuf>,
+    /// The device tree to check with, below the kernel's `dtb`, where the board boots with one of its own.
+    pub device_tree: Option<PathBuf>,
     /// The modules to load, in place of the board's.
     pub modules: Option<Vec<Module>>,
     /// The further modules to put into images, in place of the board's.
@@ -89,6 +96,7 @@ struct KernelTable {
     build: Option<String>,
     folder: Option<PathBuf>,
     dtb: Option<PathBuf>,
+    device_tree: Option<PathBuf>,
     modules: Option<Vec<Module>>,
     include: Option<Vec<String>>,
     #[serde(default)]
@@ -99,14 +107,15 @@ impl TryFrom<KernelTable> for KernelSpec {
     type Error = String;
 
     fn try_from(table: KernelTable) -> Result<Self, String> {
-        let KernelTable { name, suite, package, build, folder, dtb, modules, include, cmdline_extra } = table;
+        let KernelTable { name, suite, package, build, folder, dtb, device_tree, modules, include, cmdline_extra } =
+            table;
         let origin = match (suite, package, build, folder) {
             (Some(suite), Some(package), None, None) => Origin::Package { suite, package },
             (None, None, Some(name), None) => Origin::Build(name),
             (None, None, None, Some(folder)) => Origin::Folder(folder),
             _ => return Err(format!("kernel {name}: expected one of suite and package, build, or folder")),
         };
-        Ok(KernelSpec { name, origin, dtb, modules, include, cmdline_extra })
+        Ok(KernelSpec { name, origin, dtb, device_tree, modules, include, cmdline_extra })
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`guest`] boots a board in QEMU; [`disk`] makes the root that it hands over to.
 //! - [`image`]: from a board's modules to an initramfs, and back.
 //! - [`check`]: what a kernel would refuse of modules.
+//! - [`device_tree`]: a board's devices, what drives each, and what each needs before.
 //! - [`kernel`]: a board's kernel, its tree of modules, their indexes, and its symbols.
 //! - [`board`]: what a board file says.
 //! - [`module`]: what is in a module's file, and what is changed in it.
@@ -19,6 +20,7 @@ pub mod check;
 pub mod codec;
 pub mod commands;
 mod cores;
+pub mod device_tree;
 pub mod disk;
 pub mod guest;
 pub mod image;

@@ -20,6 +20,7 @@ const HOST: Layers = &[
     &["guest.rs", "disk.rs"],
     &["image"],
     &["check"],
+    &["device_tree"],
     &["kernel"],
     &["board.rs"],
     &["module"],

@@ -102,6 +102,13 @@ pub const FILE_NAME_BYTES: usize = 255;
 /// Lines of a file of modprobe.d that are reported one by one: what is wrong with a whole file is wrong a thousand times.
 pub const CONFIG_ERRORS: usize = 10;
 
+/// Lines of one kind that a run reports one by one: more than a manifest has entries that fail by themselves; on a serial line
+/// of 115,200 baud they take a second.
+pub const REPORTED_ALIKE: usize = 100;
+
+/// The filter of the names in a folder without an index: with the 4,350 modules of Debian's arm64 one of 250 other names passes.
+pub const STEMS_BYTES: usize = 16 << 10;
+
 /// What a device says of itself in sysfs: the kernel's UEVENT_BUFFER_SIZE.
 pub const UEVENT_BYTES: usize = 2048;
 

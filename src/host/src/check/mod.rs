@@ -12,7 +12,9 @@ mod most;
 mod parameters;
 mod problem;
 mod report;
+mod root;
 mod set;
+mod suppliers;
 mod versions;
 
 pub use firmware::firmware;
@@ -20,4 +22,6 @@ pub use member::{Around, Member};
 pub use module::module;
 pub use problem::{Kind, Level, Problem};
 pub use report::{Checked, Report};
+pub use root::{Root, root};
 pub use set::set;
+pub use suppliers::{DeviceSet, Lack};

@@ -40,6 +40,12 @@ pub struct Choice {
     /// Refuses modules for any file of theirs that --firmware lacks, not only if it has none of theirs
     #[arg(long, requires = "firmware")]
     pub require_firmware: bool,
+    /// The board's device tree, whose devices are checked for their suppliers [default: what the board file names]
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// Leaves out the modules of suppliers that the device tree names and the board does not list (docs/devices.md)
+    #[arg(long)]
+    pub no_suppliers: bool,
     /// Takes modules and directives from this manifest instead of the board
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,

@@ -57,7 +57,9 @@ fn checked(what: &str, kernel_name: Option<&str>, choice: &Choice, map: bool) ->
     let path = Path::new(what);
     if what.ends_with(".toml") || !path.exists() && !what.contains('/') && strip_ko(what).is_none() {
         let board = Board::load(what)?;
-        let (tree, options) = chosen(&board, kernel_name, choice, PathBuf::new())?;
+        let (tree, mut options) = chosen(&board, kernel_name, choice, PathBuf::new())?;
+        // What the file itself says is what is checked.
+        options.add_suppliers &= board.suppliers == Some(true);
         return image::check(&board, board.kernel_spec(kernel_name)?, &tree, &options);
     }
     let bytes = std::fs::read(path).with_context(|| what.to_string())?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::args::{Choice, How, What};
 use super::timed::Timed;
 use crate::board::Board;
+use crate::device_tree::{Devices, Drivers};
 use crate::image::{self, Image, Options};
 use crate::kernel::{KernelPackage, KernelSymbols, Tree};
 use crate::module::file::Change;
@@ -29,6 +30,8 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
             symbols
         }
     };
+    let device_tree = choice.dtb.clone().or_else(|| kernel.as_ref()?.device_tree());
+    let devices = devices(device_tree.as_deref(), &tree, symbols.as_ref())?;
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
@@ -37,10 +40,20 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
         config: choice.config.clone(),
         firmware: choice.firmware.clone(),
         require_firmware: choice.require_firmware,
+        devices: Some(Arc::new(devices)),
+        add_suppliers: !choice.no_suppliers && board.suppliers != Some(false),
         symbols: symbols.map(Arc::new),
         ..Options::new(init)
     };
     Ok((tree, options))
+}
+
+/// The devices of a device tree, and what drives them; without one, the drivers alone.
+pub fn devices(file: Option<&Path>, tree: &Tree, symbols: Option<&KernelSymbols>) -> Result<Devices> {
+    match file {
+        Some(file) => Devices::load(file, Drivers::read(tree, symbols.and_then(KernelSymbols::compatible))?),
+        None => Ok(Devices::without_tree(Drivers::read(tree, None)?)),
+    }
 }
 
 /// Makes the image of a board, and prints its notes.

@@ -42,7 +42,7 @@ pub struct Image {
 /// What is wrong with the modules of the image that [`build`] would make.
 pub fn check(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options) -> Result<Report> {
     let contents = Contents::of(board, kernel, tree, options)?;
-    let problems = contents.problems(board, tree, options)?;
+    let problems = contents.problems(board, kernel, tree, options)?;
     let modules = contents.files.into_iter().map(|ModuleFile { file, info, .. }| Checked { file, info, map: None });
     Ok(Report { modules: modules.collect(), problems })
 }
@@ -51,7 +51,7 @@ pub fn check(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
 /// tells all that is wrong; or with [`Options::force`], a note.
 pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options) -> Result<Image> {
     let contents = Contents::of(board, kernel, tree, options)?;
-    let problems = contents.problems(board, tree, options)?;
+    let problems = contents.problems(board, kernel, tree, options)?;
     if !options.force {
         refuse(&problems)?;
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::board::tests::{MINIMAL, board};
 use crate::codec::decode;
+use crate::device_tree;
 use crate::kernel::made::tree;
 use crate::kernel::modprobe::Database;
 use crate::module::made::module;
@@ -372,4 +373,43 @@ fn tests_may_add_files_and_write_the_manifest_themselves() {
     assert_eq!(refused("/a/../x"), "/a/../x: expected no part that is . or ..");
     assert_eq!(refused("/init/x"), "/init/x: /init is a file, not a folder");
     drop(fixture.tmp);
+}
+
+#[test]
+fn the_suppliers_of_a_device_tree_go_first() {
+    let mut fixture = fixture();
+    let files: &[(&str, &[u8])] = &[
+        ("modules.dep", b"k/ext4.ko:\nk/virtio_blk.ko:\nk/gpio.ko: k/gpio-lib.ko\nk/gpio-lib.ko:\nk/dma.ko:\n"),
+        ("modules.alias", b"alias of:N*T*Cdisk virtio_blk\nalias of:N*T*Cgpio gpio\nalias of:N*T*Cfs ext4\n"),
+        ("k/ext4.ko", &module(&[])),
+        ("k/virtio_blk.ko", &module(&[DEPTH])),
+        ("k/gpio.ko", &module(&["depends=gpio-lib"])),
+        ("k/gpio-lib.ko", &module(&[])),
+    ];
+    let (_tmp, kernel) = tree(files);
+    let devices = device_tree::made::tree(
+        "gpio@1 { compatible = s:gpio; phandle = n:1; #gpio-cells = n:0 }
+        disk@2 { compatible = s:disk; reset-gpios = n:1 }",
+    );
+    let drivers = device_tree::Drivers::read(&kernel, None).unwrap();
+    let mut devices = device_tree::Devices::new(devices, drivers);
+    devices.file = "b.dtb".into();
+    fixture.tree = kernel;
+    fixture.options = Options { devices: Some(devices.into()), firmware: None, ..fixture.options };
+    let image = built(&fixture);
+    let order: Vec<_> = image.manifest.lines().filter_map(|line| line.strip_prefix("k/")?.split('.').next()).collect();
+    assert_eq!(order, ["gpio-lib", "gpio", "ext4", "virtio_blk"]);
+    assert_eq!(image.notes, ["suppliers go first, by b.dtb: gpio"]);
+    // For a module that is there for later, they are so too.
+    fixture.options.manifest = Some(("m".into(), b"ext4\n".into()));
+    fixture.options.include = vec!["virtio_blk".into()];
+    let image = built(&fixture);
+    assert_eq!((image.modules, image.included), (4, 3));
+    // Left out by choice, they are a problem.
+    fixture.options.add_suppliers = false;
+    let board = board(MINIMAL).unwrap();
+    let error = build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap_err().to_string();
+    let says = "b.dtb: disk@2 (virtio_blk) gets its reset GPIO from gpio@1: gpio is not in the image: list gpio before \
+                virtio_blk, or write suppliers = true in the board file";
+    assert!(error.ends_with(says), "{error}");
 }

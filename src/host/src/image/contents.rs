@@ -5,13 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use modest_loader::manifest::Line;
+use modest_loader::name;
 
 use super::firmware::firmware_files;
 use super::include::Included;
 use super::options::Options;
 use super::plan::{Plan, Source};
 use crate::board::{Board, KernelSpec};
-use crate::check::{self, Around, Member, Problem};
+use crate::check::{self, Around, DeviceSet, Member, Problem};
+use crate::device_tree::Devices;
 use crate::kernel::modprobe::Database;
 use crate::kernel::{Tree, TreeSymbols};
 use crate::module::file::ModuleFile;
@@ -42,7 +44,14 @@ impl Contents {
         };
         let mut notes = Vec::new();
         let database = Database::read(tree, &options.config_folders(), "", &mut |line| notes.push(line))?;
-        let plan = Plan::resolve(&source, tree, &database)?;
+        let mut plan = Plan::resolve(&source, tree, &database)?;
+        if let Some(devices) = options.devices.as_deref().filter(|_| options.add_suppliers) {
+            let first = device_set(devices, &names(plan.steps().map(|step| step.file.as_str())), &[]).first();
+            if !first.is_empty() {
+                notes.push(format!("suppliers go first, by {}: {}", devices.file, first.join(", ")));
+                plan = Plan::resolve(&source.with_first(&first), tree, &database)?;
+            }
+        }
         let read = |file: &str| ModuleFile::read(&tree.dir, file, options.change);
         let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
         let loaded = files.len();
@@ -59,6 +68,14 @@ impl Contents {
                 included.add(what).with_context(|| place.clone())?;
             }
             included.read(&mut files, read)?;
+            if let Some(devices) = options.devices.as_deref().filter(|_| options.add_suppliers) {
+                let all = names(files.iter().map(|file| file.file.as_str()));
+                let (first, later) = all.split_at(loaded);
+                for name in device_set(devices, first, later).first().iter().filter(|name| !all.contains(name)) {
+                    included.add(name).with_context(|| devices.file.clone())?;
+                }
+                included.read(&mut files, read)?;
+            }
             notes.append(&mut included.notes);
         }
         if wanted.is_empty() && has_line(&text, |line| matches!(line, Line::Coldplug(_))) {
@@ -68,7 +85,7 @@ impl Contents {
     }
 
     /// What keeps modules from being loaded, or may.
-    pub fn problems(&self, board: &Board, tree: &Tree, options: &Options) -> Result<Vec<Problem>> {
+    pub fn problems(&self, board: &Board, spec: &KernelSpec, tree: &Tree, options: &Options) -> Result<Vec<Problem>> {
         let steps: Vec<_> = self.plan.steps().map(|step| [step.options.as_str(), &step.params].join(" ")).collect();
         let params = steps.iter().map(String::as_str).chain(std::iter::repeat(""));
         let members = self.files.iter().zip(params);
@@ -83,6 +100,17 @@ impl Contents {
             tree: Some(&tree_symbols),
         };
         let mut problems = check::set(loaded, later, around);
+        if let Some(devices) = options.devices.as_deref() {
+            let all = names(self.files.iter().map(|file| file.file.as_str()));
+            let (loaded, later) = all.split_at(self.loaded);
+            let root_device = board.root_device.as_deref().and_then(|name| devices.tree.find(name));
+            let set = DeviceSet { root: root_device, ..device_set(devices, loaded, later) };
+            problems.extend(set.problems());
+            // A manifest that the caller wrote says itself what it is after.
+            if options.verbatim_manifest.is_none() && has_line(&self.text, |line| matches!(line, Line::SwitchRoot)) {
+                problems.extend(root_problems(&set, board, spec));
+            }
+        }
         if let Some(dir) = &options.firmware {
             for (i, member) in members.iter().enumerate() {
                 problems.extend(missing_firmware(member, dir, i < self.loaded, options.require_firmware)?);
@@ -90,6 +118,25 @@ impl Contents {
         }
         Ok(problems)
     }
+}
+
+/// What keeps the root of the kernel's command line from appearing.
+fn root_problems(set: &DeviceSet, board: &Board, spec: &KernelSpec) -> Vec<Problem> {
+    let (cmdline, file) = (format!("{} {}", board.cmdline, spec.cmdline_extra), board.file.display().to_string());
+    let value = |name: &str| cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix(name)).next_back();
+    let Some(word) = value("root=") else { return Vec::new() };
+    let root = check::Root { word, types: value("rootfstype="), device: board.root_device.as_deref(), file: &file };
+    check::root(set, &root)
+}
+
+/// The modules of an image with the devices that they are for.
+fn device_set<'a>(devices: &'a Devices, loaded: &'a [String], later: &'a [String]) -> DeviceSet<'a> {
+    DeviceSet { devices, loaded, later, root: None }
+}
+
+/// The names of modules, of their files.
+fn names<'a>(files: impl Iterator<Item = &'a str>) -> Vec<String> {
+    files.map(|file| name::of(file).to_string()).collect()
 }
 
 /// The problem that a module has for want of firmware in `dir`, if it has one: see [`check::firmware`].

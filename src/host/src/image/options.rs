@@ -7,6 +7,7 @@ use modest_loader::format::Format;
 
 use super::places::INIT;
 use crate::board::Arch;
+use crate::device_tree::Devices;
 use crate::kernel::KernelSymbols;
 use crate::module::file::Change;
 
@@ -34,6 +35,10 @@ pub struct Options {
     pub config: Vec<PathBuf>,
     /// Where the firmware is that modules ask for.
     pub firmware: Option<PathBuf>,
+    /// The devices that the board has, as far as a device tree tells them.
+    pub devices: Option<Arc<Devices>>,
+    /// Whether the modules of suppliers are added that the devices need.
+    pub add_suppliers: bool,
     /// What tells the symbols that the kernel exports.
     pub symbols: Option<Arc<KernelSymbols>>,
     /// Whether firmware that is missing from [`Options::firmware`] is a problem, whatever else is there.
@@ -69,6 +74,8 @@ impl Options {
             include: Vec::new(),
             config: Vec::new(),
             firmware: None,
+            devices: None,
+            add_suppliers: true,
             symbols: None,
             require_firmware: false,
             force: false,

@@ -50,6 +50,15 @@ impl Source {
         Source { lines, hand_over: Some(board.hand_over().into()), blacklists: Blacklists::All }
     }
 
+    /// The same, with these modules before all others.
+    pub fn with_first(mut self, names: &[String]) -> Source {
+        let is_entry = |line: &[u8]| matches!(Line::parse(line), Ok(Line::Entry(_)));
+        let at = self.lines.iter().position(|(_, line)| is_entry(line)).unwrap_or(self.lines.len());
+        let first = names.iter().map(|name| ("suppliers of the device tree".into(), name.clone().into()));
+        self.lines.splice(at..at, first);
+        self
+    }
+
     /// These modules and aliases, as modprobe would be asked for them.
     pub fn names(names: &[String]) -> Source {
         let lines = names.iter().map(|name| (name.clone(), name.clone().into())).collect();

@@ -7,6 +7,7 @@ mod exporters;
 pub mod files;
 #[cfg(test)]
 pub(crate) mod made;
+mod match_table;
 pub mod modprobe;
 mod order;
 mod package;

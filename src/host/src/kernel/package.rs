@@ -59,6 +59,12 @@ impl KernelPackage {
         self.spec.dtb.as_ref().map(|dtb| self.dir.join("dtb").join(dtb))
     }
 
+    /// The device tree to check with: what the board names for that, or what it boots with.
+    pub fn device_tree(&self) -> Option<PathBuf> {
+        let file = self.spec.device_tree.as_ref().or(self.spec.dtb.as_ref())?;
+        Some(self.dir.join("dtb").join(file))
+    }
+
     /// A static busybox for the board.
     pub fn busybox(&self) -> PathBuf {
         self.dir.join("busybox")

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
 use modest_loader::format::Format;
 
+use super::match_table::compatible_texts;
 use super::package::KernelPackage;
 use super::tree::Tree;
 use crate::codec::first_stream;
@@ -105,6 +106,14 @@ impl KernelSymbols {
             }
             Kind::Map(names) => wanted.iter().filter(|name| names.contains(**name)).map(|name| (*name, None)).collect(),
             Kind::Image(bytes) => ends_of_texts(bytes, wanted).into_iter().map(|name| (name, None)).collect(),
+        }
+    }
+
+    /// What the drivers in the kernel are compatible with, where the kernel itself is what was read.
+    pub fn compatible(&self) -> Option<BTreeSet<String>> {
+        match &self.kind {
+            Kind::Image(bytes) => Some(compatible_texts(bytes)),
+            _ => None,
         }
     }
 

@@ -181,6 +181,7 @@ impl Kernel for Fake {
     }
     fn list(&self, folder: &CStr, each: &mut dyn FnMut(&str)) -> Result<(), Errno> {
         let folder = format!("{}/", folder.to_str().unwrap().trim_end_matches('/'));
+        self.record(format!("list {folder}"));
         let below = self.files.keys().filter_map(|path| path.strip_prefix(&folder));
         let names: std::collections::BTreeSet<_> = below.map(|rest| rest.split('/').next().unwrap()).collect();
         names.iter().for_each(|name| each(name));

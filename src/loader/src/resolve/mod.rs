@@ -29,6 +29,8 @@ pub mod pattern;
 #[cfg(feature = "names")]
 pub mod plan;
 #[cfg(feature = "names")]
+pub mod stems;
+#[cfg(feature = "names")]
 pub mod table;
 #[cfg(feature = "names")]
 pub mod tree;
@@ -146,14 +148,19 @@ fn slash() -> Path {
     path::joined(&[b"/"]).unwrap_or_default()
 }
 
+/// The folders that [`file_named`] looks into.
+#[cfg(feature = "names")]
+pub fn folders_of(root: &SearchRoot, tree: Option<Path>) -> impl Iterator<Item = Path> + use<> {
+    tree.into_iter().chain(matches!(root, SearchRoot::Running).then(slash))
+}
+
 /// Finds a file of the module `name` where no index says which files there are: in the folder of `tree`, if it is given, and
 /// where `root` is the default in `/`. The folder that it is in, and its name; a plain file comes first.
 #[cfg(feature = "names")]
 pub fn file_named<K: Kernel>(
     kernel: &K, root: &SearchRoot, tree: Option<Path>, name: &str,
 ) -> Option<(Path, FileName)> {
-    let rest = matches!(root, SearchRoot::Running).then(slash);
-    tree.into_iter().chain(rest).find_map(|folder| {
+    folders_of(root, tree).find_map(|folder| {
         let mut best: Option<(Format, FileName)> = None;
         // A folder that cannot be listed has nothing to offer.
         let _ = kernel.list(&folder, &mut |file| {

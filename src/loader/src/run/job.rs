@@ -5,6 +5,7 @@ use core::fmt;
 
 use super::done::Done;
 use super::names::state::{Known, exporters};
+use super::repeats::Kind;
 use super::state::{Run, optional};
 use crate::errno::Errno;
 use crate::explain::{self, FailedLoad};
@@ -88,7 +89,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.asks_first = true;
         self.outcome.present += 1;
         let level = if prepared.job.is_needed { Level::Debug } else { Level::Info };
-        self.report(level, prepared.name, &"already loaded");
+        if level == Level::Debug || self.is_news(Kind::Present) {
+            self.report(level, prepared.name, &"already loaded");
+        }
         Done::Yes
     }
 
@@ -218,7 +221,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Reports why a module's turn does not come.
     fn fails_early(&mut self, name: Name, why: &dyn fmt::Display, is_optional: bool) -> Done {
-        self.report(Level::Error, name, &format_args!("{why}{}", optional(is_optional)));
+        if self.is_news(Kind::Failure) {
+            self.report(Level::Error, name, &format_args!("{why}{}", optional(is_optional)));
+        }
         Done::Failed
     }
 
@@ -291,6 +296,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn report_failure(&mut self, prepared: &Prepared<K>, failure: Failure) {
+        if !self.is_news(Kind::Failure) {
+            return;
+        }
         let Prepared { job, name, request, since_us, tries } = *prepared;
         let (kernel, root, klog, log) = (self.kernel, &self.root, &self.klog, &mut *self.log);
         let (file, tries, optional) = (shown(request.file), Tries(tries), optional(job.entry.optional));

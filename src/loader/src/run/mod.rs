@@ -23,6 +23,7 @@ mod names;
 #[cfg(not(feature = "names"))]
 #[path = "paths/mod.rs"]
 mod names;
+mod repeats;
 mod state;
 
 pub use state::{HandOver, Options, Outcome, Policy};
@@ -30,6 +31,7 @@ pub use state::{HandOver, Options, Outcome, Policy};
 use done::Done;
 use job::Job;
 use names::state::Names;
+use repeats::Repeats;
 use state::{At, CMDLINE, Run};
 
 /// Memory that [`run`] needs, not all of which is touched.
@@ -51,6 +53,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         log,
         options,
         has_lines: false,
+        repeats: Repeats::default(),
         abilities: Abilities::default(),
         budget_bytes: options.budget_bytes,
         root: SearchRoot::default(),
@@ -81,6 +84,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         }
     }
     run.end();
+    run.repeats.report(run.log);
     run.outcome
 }
 

@@ -4,6 +4,7 @@ use core::ffi::CStr;
 use core::fmt;
 
 use super::names::state::Names;
+use super::repeats::{Kind, Repeats};
 use crate::cmdline::Cmdline;
 use crate::errno::Errno;
 use crate::explain::KernelLog;
@@ -105,6 +106,8 @@ pub(super) struct Run<'r, 'o, K: Kernel, L> {
     pub kernel: &'r K,
     pub log: &'r mut L,
     pub options: &'r Options<'o>,
+    /// What was reported so far.
+    pub repeats: Repeats,
     /// Whether a line of the manifest was carried out.
     pub has_lines: bool,
     pub abilities: Abilities,
@@ -140,8 +143,15 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Reports a failure of the manifest itself.
     pub(super) fn fails_at(&mut self, at: At, text: fmt::Arguments) {
-        self.log.line(Level::Error, format_args!("{at}:{text}"));
+        if self.is_news(Kind::Line) {
+            self.log.line(Level::Error, format_args!("{at}:{text}"));
+        }
         self.fails(false);
+    }
+
+    /// Whether one more line of that kind is to be reported, and not only counted. A dry run shows all.
+    pub(super) fn is_news(&mut self, kind: Kind) -> bool {
+        self.options.dry_run || self.repeats.is_news(kind)
     }
 
     /// Applies the policy to a failure that was reported.
@@ -156,8 +166,10 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Reports an entry that no file is known for.
     pub(super) fn unresolved(&mut self, at: At, entry: &Entry, error: ResolveError) {
-        let (name, optional) = (name::of(entry.module), optional(entry.optional));
-        self.log.line(Level::Error, format_args!("{name}: {error}, {at}{optional}"));
+        if self.is_news(Kind::Name) {
+            let (name, optional) = (name::of(entry.module), optional(entry.optional));
+            self.log.line(Level::Error, format_args!("{name}: {error}, {at}{optional}"));
+        }
         self.fails(entry.optional);
     }
 
@@ -172,7 +184,9 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     pub(super) fn skipped(&mut self, name: Name, why: &dyn fmt::Display) {
         self.outcome.skipped += 1;
-        self.log.line(Level::Info, format_args!("{name}: skipped, {why}"));
+        if self.is_news(Kind::Skipped) {
+            self.log.line(Level::Info, format_args!("{name}: skipped, {why}"));
+        }
     }
 
     /// Opens a file that is where [`crate::manifest::Line::Confine`] lets it be; EXDEV for another.

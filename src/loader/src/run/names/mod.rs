@@ -7,16 +7,18 @@ use core::fmt;
 
 use super::done::Done;
 use super::job::{Job, joined, text_of};
+use super::repeats::Kind;
 use super::state::{At, Run, optional};
 use crate::errno::Errno;
 use crate::kernel::Kernel;
 use crate::kernel::machine::is_live;
 use crate::manifest::Entry;
 use crate::name::{self, Name};
-use crate::path;
+use crate::path::{self, FileName, Path};
 use crate::report::{Level, Log, Time, shown};
 use crate::resolve::config::{Config, ConfigError};
 use crate::resolve::plan::{self, Action, Blacklists, Module, PlanError};
+use crate::resolve::stems::Stems;
 use crate::resolve::tree::CONFIG_FOLDERS;
 use crate::resolve::{self, ResolveError, Tree};
 
@@ -68,7 +70,7 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
             Ok(false) => self.fails(entry.optional),
             Err(ResolveError::NotFound { indexed }) => {
                 let tree = self.names.tree.as_ref().filter(|_| !indexed).map(|tree| tree.folder().clone());
-                match resolve::file_named(self.kernel, &self.root, tree, name) {
+                match self.file_named(tree, name) {
                     Some((folder, file)) => self.entry_by_file(entry, &folder, &file),
                     None if self.lacks_tree(entry) => self.fails(entry.optional),
                     None => self.unresolved(at, entry, ResolveError::NotFound { indexed }),
@@ -78,9 +80,25 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
         }
     }
 
+    /// The file of a module where no index has it, and its folder.
+    fn file_named(&mut self, tree: Option<Path>, name: &str) -> Option<(Path, FileName)> {
+        if self.names.stems.as_ref().is_some_and(|stems| !stems.may_have(name)) {
+            return None;
+        }
+        let found = resolve::file_named(self.kernel, &self.root, tree.clone(), name);
+        if found.is_none() && self.names.stems.is_none() {
+            // Where one name is missing, others are: without memory for them each costs a look into the folders.
+            self.names.stems = Stems::read(self.kernel, resolve::folders_of(&self.root, tree)).ok();
+        }
+        found
+    }
+
     /// Reports it if the modules of the running kernel are not there at all.
     fn lacks_tree(&mut self, entry: &Entry) -> bool {
         let Some((folder, other)) = resolve::missing_tree(self.kernel, &self.root) else { return false };
+        if !self.is_news(Kind::Name) {
+            return true;
+        }
         let (name, folder, optional) = (name::of(entry.module), shown(&folder), optional(entry.optional));
         if other.is_empty() {
             self.log.line(
@@ -212,6 +230,8 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
             return Done::Failed;
         }
         self.outcome.loaded += 1;
+        // It may have brought files.
+        self.names.stems = None;
         Done::Yes
     }
 
@@ -234,6 +254,6 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
 
 /// Whether a blacklist of `config` names the module.
 fn is_blacklisted(name: Name, config: Config) -> bool {
-    let mut written = path::FileName::new();
+    let mut written = FileName::new();
     fmt::write(&mut written, format_args!("{name}")).is_ok() && config.is_blacklisted(&written)
 }

@@ -6,6 +6,7 @@ use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_ASKED, PLUG_TRIED};
 use crate::report::{Level, Log};
 use crate::resolve::config::{Config, Writer};
 use crate::resolve::plan::Module;
+use crate::resolve::stems::Stems;
 use crate::resolve::{self, SearchRoot, Tree};
 use crate::run::done::Done;
 
@@ -13,6 +14,8 @@ use crate::run::done::Done;
 pub(in crate::run) struct Names<'r, K: Kernel> {
     /// The tree of the root, once a name was looked up.
     pub tree: Option<Tree<K>>,
+    /// The modules of the root's folders, where these have no index, once one was not found there.
+    pub stems: Option<Stems<K>>,
     /// What the kernel command line says of modules, as [`Config`] has it.
     pub cmdline: &'r str,
     /// The buses of all `@coldplug` so far, if there was one.
@@ -29,7 +32,8 @@ impl<'r, K: Kernel> Names<'r, K> {
     /// Reads what the kernel command line says of modules, if it has words about them, into `buf`.
     pub(in crate::run) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
         let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
-        Names { tree: None, cmdline, buses: None, tried: heapless::Vec::new(), asked: [0; PLUG_ASKED] }
+        let (buses, tried) = (None, heapless::Vec::new());
+        Names { tree: None, stems: None, cmdline, buses, tried, asked: [0; PLUG_ASKED] }
     }
 
     /// The kernel command line does not count.
@@ -39,7 +43,7 @@ impl<'r, K: Kernel> Names<'r, K> {
 
     /// The root is another: so will be its tree.
     pub(in crate::run) fn forget_tree(&mut self) {
-        self.tree = None;
+        (self.tree, self.stems) = (None, None);
         self.asked = [0; PLUG_ASKED];
     }
 

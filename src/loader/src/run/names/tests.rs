@@ -232,3 +232,38 @@ fn a_seal_comes_before_all_others() {
     let says = "Error /m:2:1: @sealed after another line; expected it before all others";
     assert!(lines.iter().any(|line| line == says), "{lines:?}");
 }
+
+#[test]
+fn what_is_wrong_a_thousand_times_is_counted_and_the_rest_is_loaded() {
+    let mut manifest = String::new();
+    for i in 0..1000 {
+        manifest += &format!("unknown{i}\n/none/n{i}.ko\n@x{i}\n");
+    }
+    let (outcome, lines, calls) = run_on(&tree(&(manifest + "a\n"), ""), "");
+    assert_eq!((outcome.loaded, outcome.failed), (1, 3000));
+    assert_eq!(calls, ["finit a.ko \"\""]);
+    assert_eq!(lines.last().unwrap(), "Error and 2700 more like those: over REPORTED_ALIKE, 100, of a kind");
+    assert_eq!(lines.len(), 3 * 100 + 1 + 1);
+}
+
+#[test]
+fn a_name_that_no_folder_has_costs_no_look_into_it() {
+    let manifest: String = (0..1000).map(|i| format!("unknown{i}\n")).collect();
+    let fake = Fake::default()
+        .with_file("/m", (manifest + "@root /t\nb\nother\n").as_bytes())
+        .with_file("/lib/modules/6.1.0-test/a.ko", b"")
+        .with_file("/t/b.ko", b"");
+    let listed = |fake: &Fake| {
+        let is_list = |call: &&String| ["list /t/", "list /lib/modules/6.1.0-test/"].contains(&call.as_str());
+        fake.calls.borrow().iter().filter(is_list).count()
+    };
+    let file = Fake::default().with_file("/c", b"");
+    let mut buf = vec![0; CMDLINE_BYTES];
+    let (cmdline, ..) = Cmdline::read(&file, c"/c", &mut buf);
+    let on_policy = |_: &OnError| {};
+    let options =
+        Options { manifest: c"/m", cmdline, budget_bytes: None, is_init: false, dry_run: false, on_policy: &on_policy };
+    let outcome = run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
+    assert_eq!((outcome.loaded, outcome.failed), (1, 1001));
+    assert!(listed(&fake) < 10, "{}", listed(&fake));
+}
