@@ -3,8 +3,14 @@
 use core::ffi::CStr;
 
 use super::{Kernel, read_small};
+use crate::limits::{LOW_MACHINE_BYTES, LOW_MACHINE_FILES};
 use crate::name::Name;
 use crate::{path, text};
+
+/// So much memory that no load of a file, or of an image, of `bytes` comes near it.
+pub fn ample_bytes(bytes: u64) -> u64 {
+    LOW_MACHINE_BYTES.max(bytes.saturating_mul(LOW_MACHINE_FILES))
+}
 
 /// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
 pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {

@@ -193,12 +193,6 @@ impl Memory {
         self.allows(self.decoder.saturating_add(self.dictionary))
     }
 
-    /// What the machine needs to have available so that nothing depends on how much it is.
-    pub fn ample(&self) -> u64 {
-        let images = self.image.saturating_mul(LOW_MEMORY_IMAGES);
-        images.saturating_add(self.decoder).saturating_add(self.dictionary).saturating_add(MOST_WINDOW_BYTES)
-    }
-
     fn is_low(&self) -> bool {
         let wanted = self.image.saturating_mul(LOW_MEMORY_IMAGES);
         self.available.is_some_and(|available| available < wanted)
@@ -305,9 +299,6 @@ impl fmt::Display for Refusal {
         }
     }
 }
-
-/// More than any window takes, whatever a page has.
-const MOST_WINDOW_BYTES: u64 = 1 << 20;
 
 /// Memory of the program itself while it loads a module: what is anonymous, that is its stack, its data and its page tables.
 /// Its file is counted once, as the initramfs has it. The guest tests measure it: 28 KiB on aarch64, up to 68 KiB on riscv64,

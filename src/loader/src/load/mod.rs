@@ -200,9 +200,11 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
     }
 
     fn memory(&self) -> Memory {
-        let memory = Memory::new(self.image.format, &self.extent, None, self.request.budget_bytes)
-            .pinned(self.request.sha256.is_some());
-        Memory { available: machine::available_up_to(self.image.kernel, memory.ample()), ..memory }
+        // No path takes nearly as much as is ample.
+        let enough = machine::ample_bytes(self.extent.image_bytes.unwrap_or(u64::MAX));
+        let available = machine::available_up_to(self.image.kernel, enough);
+        Memory::new(self.image.format, &self.extent, available, self.request.budget_bytes)
+            .pinned(self.request.sha256.is_some())
     }
 
     /// Finds out what the file holds. The image's length is what the manifest says, else the file's own word for it, else what
