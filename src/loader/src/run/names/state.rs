@@ -49,10 +49,15 @@ impl<'r, K: Kernel> Names<'r, K> {
 
     /// Whether a device asked by an alias of this hash before; if not, one has now.
     pub(in crate::run) fn has_asked(&mut self, hash: u32) -> bool {
+        let place = &mut self.asked[hash as usize % PLUG_ASKED];
         // 0 is what stands in a place that is free.
         let hash = hash.max(1);
-        let place = &mut self.asked[hash as usize % PLUG_ASKED];
         core::mem::replace(place, hash) == hash
+    }
+
+    /// As if no device had asked by such an alias.
+    pub(in crate::run) fn forget_asked(&mut self, hash: u32) {
+        self.asked[hash as usize % PLUG_ASKED] = 0;
     }
 }
 
