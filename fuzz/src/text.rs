@@ -6,7 +6,7 @@ use modest_loader::kernel::lines::{LineError, Lines};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::manifest::{Line, quote_param, size_bytes, time_ms};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::config::{Config, Writer};
+use modest_loader::resolve::config::{self, Config, Writer};
 use modest_loader::text::Words;
 
 use crate::Input;
@@ -187,19 +187,21 @@ pub fn cmdline(data: &[u8]) {
             fewer
         }
         Err(fewer) => {
-            assert!(config.cmdline.starts_with(fewer.cmdline), "{:?} of {:?}", fewer.cmdline, config.cmdline);
+            let (few, all) = (config::Lines(fewer.cmdline).to_string(), config::Lines(config.cmdline).to_string());
+            assert!(all.starts_with(&few), "{few:?} of {all:?}");
             fewer
         }
     };
     for config in [config, fewer] {
         assert!(config.files.is_empty());
-        for line in config.cmdline.split_inclusive('\n') {
+        for line in config::Lines(config.cmdline).to_string().split_inclusive('\n') {
             let is_whole = line.ends_with('\n') && line.split(' ').count() >= 3;
             assert!(is_whole && (line.starts_with("options ") || line.starts_with("blacklist ")), "{line:?}");
         }
     }
     // What is for a module of modest's own name is not looked for.
-    let is_for_modules = config.cmdline.lines().any(|line| !line.starts_with("options modest "));
+    let is_for_modules =
+        config::Lines(config.cmdline).to_string().lines().any(|line| !line.starts_with("options modest "));
     if is_for_modules && !cmdline.text().contains(['\x0b', '"']) {
         assert!(cmdline.is_about_modules(), "{:?}: {:?}", cmdline.text(), config.cmdline);
     }

@@ -405,6 +405,31 @@ impl<'c> Config<'c> {
     }
 }
 
+/// One of a [`Config`]'s texts, to be shown as lines of modprobe.d.
+pub struct Lines<'c>(pub &'c str);
+
+impl core::fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        const KINDS: [(Kind, &str); 7] = [
+            (Kind::Alias, "alias"),
+            (Kind::Blacklist, "blacklist"),
+            (Kind::Install, "install"),
+            (Kind::Options, "options"),
+            (Kind::Remove, "remove"),
+            (Kind::Softdep, "softdep"),
+            (Kind::Weakdep, "weakdep"),
+        ];
+        let mut rest = text::cut(self.0, 1.min(self.0.len())).1;
+        while let Some(byte) = rest.bytes().next() {
+            let Some((kind, name)) = KINDS.iter().find(|(kind, _)| *kind as u8 == byte) else { return Ok(()) };
+            let Some((Command { module, rest: words }, behind)) = first_of(*kind, rest) else { return Ok(()) };
+            writeln!(f, "{name} {module} {words}")?;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
 /// The modules that a softdep names: those before its module, or those after.
 pub fn words_of(softdep: &str, when: When) -> impl Iterator<Item = &str> {
     // kmod takes a single space before the first word for a part of it.
@@ -438,16 +463,7 @@ pub enum When {
 /// The commands of a text of records, one to a line, as a file would have them.
 #[cfg(test)]
 pub(crate) fn lines_of(text: &str) -> String {
-    use Kind::*;
-    let (mut lines, mut rest) = (String::new(), text::cut(text, 1.min(text.len())).1);
-    while !rest.is_empty() {
-        let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
-        let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
-        let (command, behind) = first_of(kind, rest).expect("a record");
-        lines += &format!("{} {} {}\n", format!("{kind:?}").to_lowercase(), command.module, command.rest);
-        rest = behind;
-    }
-    lines
+    Lines(text).to_string()
 }
 
 #[cfg(test)]
