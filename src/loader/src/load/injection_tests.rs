@@ -96,9 +96,9 @@ fn make_loads(may_fail: bool, percents: [u32; 4]) -> usize {
         let at = seed as usize;
         let (format, path, percent) = (FORMATS[at % 4], PATHS[at / 4 % 6], percents[at / 24 % 4]);
         let (file, bytes) = &files[at % 4];
-        let sha256 = (at % 5 == 0).then(|| Pin::parse(&digest).unwrap());
+        let sha256 = at.is_multiple_of(5).then(|| Pin::parse(&digest).unwrap());
         let request = Request { file, params: c"a=1", path, sha256, ..Request::default() };
-        let (result, got) = Case { by_worker: at % 3 == 0, request }.load(seed + 1, percent, may_fail);
+        let (result, got) = Case { by_worker: at.is_multiple_of(3), request }.load(seed + 1, percent, may_fail);
         let about = format!("load {seed}: {format:?} by {path:?}, {percent} %: {result:?}");
         match result {
             Ok(Loaded { path: LoadPath::Finit | LoadPath::FinitCompressed, .. }) => assert!(got == *bytes, "{about}"),
