@@ -142,6 +142,13 @@ impl<'m> Cmdline<'m> {
         lists.for_each(|list| text::fields(list, b',').filter(|name| !name.is_empty()).for_each(&mut *visit));
     }
 
+    /// Whether there is such a list.
+    pub fn has_list(self, name: &str) -> bool {
+        let mut has = false;
+        self.each_listed(name, &mut |_| has = true);
+        has
+    }
+
     /// Whether such a list names the module.
     pub fn lists(self, name: &str, module: Name) -> bool {
         let mut found = false;
@@ -216,6 +223,9 @@ mod tests {
         assert!(line.has("rw") && !line.has("root"));
         let skips = |module| line.lists("modest.skip", Name(module));
         assert!(skips("snd_b") && skips("a") && !skips("b"));
+        assert!(
+            cmdline("a \"modest.skip=b\"").has_list("modest.skip") && !cmdline("modest.skip").has_list("modest.skip")
+        );
         let lists = cmdline("modules-load=a,,b x=c modules_load=d modules-load");
         let mut listed = Vec::new();
         lists.each_listed("modules-load", &mut |name| listed.push(name));

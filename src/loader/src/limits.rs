@@ -115,12 +115,16 @@ pub const UEVENT_BYTES: usize = 2048;
 /// The buses that all `@coldplug` name together, kept for `@wait`: some ten names.
 pub const BUSES_BYTES: usize = 128;
 
-/// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 9 bytes more there, a name of
-/// `modprobe.blacklist=` 11. Memory is taken only as far as it is filled.
+/// What the kernel command line says of modules, as commands of modprobe.d: a parameter takes 7 bytes more there, a name of
+/// `modprobe.blacklist=` 6. Memory is taken only as far as it is filled.
 pub const CMDLINE_CONFIG_BYTES: usize = 8 * CMDLINE_BYTES;
 
 /// Modules that devices ask for, remembered so that each is tried and told of once. Boards have some fifty, servers a hundred.
 pub const PLUG_TRIED: usize = 256;
+
+/// Places for aliases that devices asked by, so that each is looked up once, and not again for each device that appears: twice as
+/// many as machines have.
+pub const PLUG_ASKED: usize = 512;
 
 /// A text of a module's `.modinfo` with its NUL. The longest in Debian's modules, a description of a parameter, has some 700.
 pub const INFO_BYTES: usize = 4096;

@@ -5,6 +5,23 @@ pub fn cut(text: &str, at: usize) -> (&str, &str) {
     text.split_at_checked(at).unwrap_or((text, ""))
 }
 
+/// Where the first `byte` is, looked for a word at a time: for long texts.
+pub fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    const WORD: usize = size_of::<usize>();
+    const ONES: usize = usize::MAX / 255;
+    let pattern = ONES * usize::from(byte);
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    for (at, word) in words.iter().enumerate() {
+        let word = usize::from_le_bytes(*word) ^ pattern;
+        // The lowest of these bits is that of the first byte that is 0; those above may be wrong.
+        let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zeros != 0 {
+            return Some(at * WORD + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|b| *b == byte).map(|at| words.len() * WORD + at)
+}
+
 /// `text` before and after the first ASCII `byte` in it.
 pub fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|b| b == byte)?;
@@ -87,6 +104,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_byte_is_where_it_is(bytes in prop::collection::vec(prop::sample::select(vec![0, 1, 9, 10, 11, 0x8a, 0xff]), 0..40)) {
+            prop_assert_eq!(position(&bytes, 10), bytes.iter().position(|b| *b == 10));
+        }
+
         #[test]
         fn as_str_does_it(text in "[a-c,=ä]{0,12}") {
             prop_assert_eq!(split_once(&text, b'='), text.split_once('='));

@@ -3,14 +3,27 @@
 use core::ffi::CStr;
 
 use super::{Kernel, read_small};
+use crate::limits::{LOW_MACHINE_BYTES, LOW_MACHINE_FILES};
 use crate::name::Name;
 use crate::{path, text};
+
+/// So much memory that no load of a file, or of an image, of `bytes` comes near it.
+pub fn ample_bytes(bytes: u64) -> u64 {
+    LOW_MACHINE_BYTES.max(bytes.saturating_mul(LOW_MACHINE_FILES))
+}
 
 /// MemAvailable, or where the kernel is older than 3.14 MemFree, in bytes.
 pub fn available_bytes<K: Kernel>(kernel: &K) -> Option<u64> {
     let mut buf = [0; 256];
     let text = fields(kernel, c"/proc/meminfo", &mut buf)?;
     Some(kib(text, "MemAvailable:").or_else(|| kib(text, "MemFree:"))? << 10)
+}
+
+/// The same where that is less than `enough`; else no more than that it is enough. What is free is asked first, since that costs next
+/// to nothing.
+pub fn available_up_to<K: Kernel>(kernel: &K, enough: u64) -> Option<u64> {
+    let free_bytes = kernel.free_bytes();
+    if free_bytes >= enough { Some(free_bytes) } else { available_bytes(kernel) }
 }
 
 /// What this process has of memory of its own, in bytes: anonymous pages and page tables (`RssAnon`, `VmPTE`; since Linux 4.5).
@@ -87,6 +100,9 @@ mod tests {
         let fake = Fake::default().with_file("/proc/meminfo", meminfo.as_bytes());
         assert_eq!(available_bytes(&fake), Some(6100 << 10));
         assert_eq!(available_bytes(&Fake::default()), None);
+        let fake = fake.with_free_bytes(5872 << 10);
+        assert_eq!(available_up_to(&fake, 5872 << 10), Some(5872 << 10));
+        assert_eq!(available_up_to(&fake, 6000 << 10), Some(6100 << 10));
     }
 
     #[test]

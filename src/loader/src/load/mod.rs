@@ -200,7 +200,9 @@ impl<'k, 'r, K: Kernel> Load<'k, 'r, K> {
     }
 
     fn memory(&self) -> Memory {
-        let available = machine::available_bytes(self.image.kernel);
+        // No path takes nearly as much as is ample.
+        let enough = machine::ample_bytes(self.extent.image_bytes.unwrap_or(u64::MAX));
+        let available = machine::available_up_to(self.image.kernel, enough);
         Memory::new(self.image.format, &self.extent, available, self.request.budget_bytes)
             .pinned(self.request.sha256.is_some())
     }

@@ -1,10 +1,11 @@
 //! The configuration of modprobe.d(5), and what the kernel command line says of modules, as one text in a buffer.
 //!
-//! Each command is one line there, its module's name with `_` for `-`, wrapped lines joined: a question is one pass over the text.
+//! Each command is a record there, its module's name with `_` for `-`, wrapped lines joined. A record begins with its kind and its
+//! lengths, so a question steps from one to the next and looks only into those of its kind: it is asked several times for each module.
 //! A bad line is told and left out, as kmod does it (libkmod-config.c).
 
 use crate::errno::Errno;
-use crate::limits::CONFIG_ERRORS;
+use crate::limits::{CONFIG_BYTES, CONFIG_ERRORS};
 use crate::text;
 
 use super::pattern::{Brackets, matches_pattern};
@@ -53,12 +54,66 @@ impl core::fmt::Display for ConfigError {
     }
 }
 
-/// A command with two words and a rest, as it is in the text.
+/// What a command is, by the byte that its record begins with: a bit of its own in the byte that a text begins with, which says
+/// of which kinds there are any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Alias = 1 << 0,
+    Blacklist = 1 << 1,
+    Install = 1 << 2,
+    Options = 1 << 3,
+    Remove = 1 << 4,
+    Softdep = 1 << 5,
+}
+
+/// A command: the name or pattern that it is for, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Command<'c> {
-    name: &'c str,
     module: &'c str,
     rest: &'c str,
+}
+
+/// Bytes of a length in a record, seven bits each, so that the text stays UTF-8: enough for any buffer of [`CONFIG_BYTES`].
+const LENGTH_BYTES: usize = 3;
+
+/// What a record begins with: its kind, the length of all that follows, that of the module's name, which comes first.
+const HEAD_BYTES: usize = 1 + 2 * LENGTH_BYTES;
+
+const _: () = assert!(CONFIG_BYTES < 1 << (7 * LENGTH_BYTES));
+
+/// A length as it stands in a record.
+fn written(bytes: usize) -> [u8; LENGTH_BYTES] {
+    [14, 7, 0].map(|shift| (bytes >> shift & 0x7f) as u8)
+}
+
+/// The length of which the last bytes of `head` are [`written`].
+#[inline(always)]
+fn length(head: [u8; 4]) -> usize {
+    let bits = u32::from_be_bytes(head) as usize;
+    bits >> 2 & 0x7f << 14 | bits >> 1 & 0x7f << 7 | bits & 0x7f
+}
+
+/// What stands behind the first byte of a text, if it has a command of that kind.
+fn records(kind: Kind, text: &str) -> &str {
+    match text.as_bytes() {
+        [kinds, ..] if kinds & kind as u8 != 0 => text::cut(text, 1).1,
+        _ => "",
+    }
+}
+
+/// The first command of that kind in records, and what is behind it.
+fn first_of<'c>(kind: Kind, mut text: &'c str) -> Option<(Command<'c>, &'c str)> {
+    loop {
+        // For most records, this and the next is all that is done.
+        let head = *text.as_bytes().first_chunk::<4>()?;
+        let (record, behind) = text.split_at_checked(HEAD_BYTES + length(head))?;
+        if head[0] == kind as u8 {
+            let module_bytes = length(*record.as_bytes()[LENGTH_BYTES..].first_chunk()?);
+            let (module, rest) = text::cut(record, HEAD_BYTES).1.split_at_checked(module_bytes)?;
+            return Some((Command { module, rest }, behind));
+        }
+        text = behind;
+    }
 }
 
 /// What separates words, as isspace(3) has it but for the newline. kmod cuts commands at the first two alone, so that in a file
@@ -155,40 +210,56 @@ impl<'b> Writer<'b> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let Some((name, rest)) = word(line) else { return Ok(()) };
         let (module, rest) = word(rest).ok_or(ConfigError::Line)?;
-        let rest = match name {
-            "alias" => word(rest).ok_or(ConfigError::Line)?.0,
-            "blacklist" => "",
-            "options" | "install" | "remove" | "softdep" | "weakdep" if !rest.is_empty() => rest,
+        let kind = match name {
+            "alias" => return self.command(Kind::Alias, module, word(rest).ok_or(ConfigError::Line)?.0),
+            "blacklist" => return self.command(Kind::Blacklist, module, ""),
+            _ if rest.is_empty() => return Err(ConfigError::Line),
+            "options" => Kind::Options,
+            "install" => Kind::Install,
+            "remove" => Kind::Remove,
+            "softdep" => Kind::Softdep,
+            // Nothing is loaded for it.
+            "weakdep" => return Ok(()),
             _ => return Err(ConfigError::Line),
         };
-        self.command(name, module, rest)
+        self.command(kind, module, rest)
     }
 
     /// Adds a command as a whole, or nothing.
-    fn command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
+    fn command(&mut self, kind: Kind, module: &str, rest: &str) -> Result<(), ConfigError> {
         let start = self.len;
-        let done = self.try_command(name, module, rest);
+        let done = self.try_command(kind, module, rest);
         if done.is_err() {
             self.len = start;
         }
         done
     }
 
-    fn try_command(&mut self, name: &str, module: &str, rest: &str) -> Result<(), ConfigError> {
-        let (is_alias, is_options) = (name == "alias", name == "options");
-        self.push(name.as_bytes())?;
-        for (part, is_name) in [(module, true), (rest, is_alias)] {
-            self.push(b" ")?;
+    fn try_command(&mut self, kind: Kind, module: &str, rest: &str) -> Result<(), ConfigError> {
+        self.head(kind, module.len(), rest.len())?;
+        for (part, is_name) in [(module, true), (rest, kind == Kind::Alias)] {
             let start = self.len;
             self.push(part.as_bytes())?;
             let part = &mut self.buf[start..self.len];
             if is_name {
                 underscores(part).ok_or(ConfigError::Line)?;
-            } else if is_options {
+            } else if kind == Kind::Options {
                 part.iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
             }
         }
-        self.push(b"\n")
+        Ok(())
+    }
+
+    /// Adds what a record begins with.
+    fn head(&mut self, kind: Kind, module_bytes: usize, rest_bytes: usize) -> Result<(), ConfigError> {
+        let start = self.cmdline_at.unwrap_or(0);
+        if self.len == start {
+            self.push(&[0])?;
+        }
+        self.buf[start] |= kind as u8;
+        self.push(&[kind as u8])?;
+        self.push(&written(module_bytes + rest_bytes))?;
+        self.push(&written(module_bytes))
     }
 
     /// Adds what the kernel command line says of modules: `module.param`, `module.param=value`, `modprobe.blacklist=a,b`.
@@ -214,7 +285,7 @@ impl<'b> Writer<'b> {
         if name.bytes().any(|b| b.is_ascii_whitespace()) {
             return Ok(());
         }
-        match self.command("blacklist", name, "") {
+        match self.command(Kind::Blacklist, name, "") {
             Err(ConfigError::Line) => Ok(()),
             added => added,
         }
@@ -234,26 +305,28 @@ impl<'b> Writer<'b> {
             // As it is written: `-` and quotes are part of the name, which then is no module's.
             let quoted = is_quoted.then(|| text::split_once(value, b',').map_or("", |(_, rest)| rest));
             let mut names = text::fields(quoted.unwrap_or(value), b',').filter(|name| !name.is_empty());
-            return names.try_for_each(|name| self.whole(&["blacklist ", name, " \n"]));
+            return names.try_for_each(|name| self.whole(Kind::Blacklist, name, &[]));
         }
+        // As `module.param="value"`, whose closing quote is there.
+        let quote = if is_quoted { "\"" } else { "" };
+        let rest: &[&str] = match value {
+            Some(value) => &[param, "=", quote, value],
+            None => &[param],
+        };
         let start = self.len;
-        let mut parts = ["options ", module, " ", param, "", "", "", "\n"];
-        if let Some(value) = value {
-            // As `module.param="value"`, whose closing quote is there.
-            parts[4..7].copy_from_slice(&["=", if is_quoted { "\"" } else { "" }, value]);
-        }
-        self.whole(&parts)?;
-        let name_at = start + "options ".len();
+        self.whole(Kind::Options, module, rest)?;
+        let name_at = self.len - rest.iter().map(|part| part.len()).sum::<usize>() - module.len();
         if underscores(&mut self.buf[name_at..name_at + module.len()]).is_none() {
             self.len = start;
         }
         Ok(())
     }
 
-    /// Adds a line as a whole, or nothing: half a value would be another one.
-    fn whole(&mut self, parts: &[&str]) -> Result<(), ConfigError> {
+    /// Adds a command as it is, as a whole, or nothing: half a value would be another one.
+    fn whole(&mut self, kind: Kind, module: &str, rest: &[&str]) -> Result<(), ConfigError> {
         let start = self.len;
-        let done = parts.iter().try_for_each(|part| self.push(part.as_bytes()));
+        let head = self.head(kind, module.len(), rest.iter().map(|part| part.len()).sum());
+        let done = head.and_then(|()| [module].iter().chain(rest).try_for_each(|part| self.push(part.as_bytes())));
         if done.is_err() {
             self.len = start;
         }
@@ -278,66 +351,72 @@ fn quoted_word(line: &str) -> Option<(&str, bool, &str)> {
 }
 
 impl<'c> Config<'c> {
-    fn commands(self, name: &'static str) -> impl Iterator<Item = Command<'c>> {
-        let lines = text::fields(self.files, b'\n').chain(text::fields(self.cmdline, b'\n'));
-        lines.filter_map(move |line| {
-            let (command, line) = word(line)?;
-            let (module, rest) = text::split_once(line, b' ')?;
-            (command == name).then_some(Command { name, module, rest })
+    fn commands(self, kind: Kind) -> impl Iterator<Item = Command<'c>> {
+        let mut texts = [self.files, self.cmdline].map(|text| records(kind, text));
+        core::iter::from_fn(move || {
+            texts.iter_mut().find_map(|text| {
+                let (command, behind) = first_of(kind, text).unzip();
+                *text = behind.unwrap_or_default();
+                command
+            })
         })
     }
 
     /// The pattern and the module of each `alias` whose pattern matches `name`, in order.
     pub fn aliases(self, name: &str) -> impl Iterator<Item = (&'c str, &'c str)> {
-        let found = self.commands("alias").filter(move |alias| matches_pattern(alias.module, name));
+        let found = self.commands(Kind::Alias).filter(move |alias| matches_pattern(alias.module, name));
         found.map(|alias| (alias.module, alias.rest))
     }
 
     /// Whether a `blacklist` names the module.
     pub fn is_blacklisted(self, name: &str) -> bool {
-        self.commands("blacklist").any(|command| command.module == name)
+        self.commands(Kind::Blacklist).any(|command| command.module == name)
     }
 
     /// The parameters of each `options` for a module by one of the names that `is_it` knows, in order.
     pub fn options(self, is_it: impl Fn(&str) -> bool) -> impl Iterator<Item = &'c str> {
-        let found = self.commands("options").filter(move |command| is_it(command.module));
+        let found = self.commands(Kind::Options).filter(move |command| is_it(command.module));
         found.map(|command| command.rest).filter(|rest| !rest.is_empty())
     }
 
     /// The first `install` for the module.
     pub fn install(self, name: &str) -> Option<&'c str> {
-        self.commands("install").find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
+        self.commands(Kind::Install).find(|command| matches_pattern(command.module, name)).map(|command| command.rest)
     }
 
     /// The name of the first `install` that has just this name, and its command; or else of the first such `remove`.
     pub fn command_named(self, name: &str) -> Option<(&'c str, Option<&'c str>)> {
-        let install = self.commands("install").find(|command| command.module == name);
-        let remove = || self.commands("remove").find(|command| command.module == name);
+        let install = self.commands(Kind::Install).find(|command| command.module == name);
+        let remove = || self.commands(Kind::Remove).find(|command| command.module == name);
         install.map(|command| (command.module, Some(command.rest))).or_else(|| Some((remove()?.module, None)))
     }
 
-    /// What the first `softdep` for the module says, by words: before it, and after it.
-    pub fn softdeps(self, name: &str, when: When) -> impl Iterator<Item = &'c str> {
-        let first = self.commands("softdep").find(|command| matches_pattern(command.module, name));
-        let rest = first.map_or("", |command| command.rest);
-        // kmod takes a single space before the first word for a part of it.
-        let first = match rest.as_bytes() {
-            [a, b, ..] => a.is_ascii_whitespace() && !b.is_ascii_whitespace(),
-            _ => false,
-        };
-        let mut now = None;
-        rest.split_ascii_whitespace().skip(first.into()).filter(move |word| match *word {
-            "pre:" => {
-                now = Some(When::Before);
-                false
-            }
-            "post:" => {
-                now = Some(When::After);
-                false
-            }
-            _ => now == Some(when),
-        })
+    /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty where there is none.
+    pub fn softdep(self, name: &str) -> &'c str {
+        let first = self.commands(Kind::Softdep).find(|command| matches_pattern(command.module, name));
+        first.map_or("", |command| command.rest)
     }
+}
+
+/// The modules that a softdep names: those before its module, or those after.
+pub fn words_of(softdep: &str, when: When) -> impl Iterator<Item = &str> {
+    // kmod takes a single space before the first word for a part of it.
+    let first = match softdep.as_bytes() {
+        [a, b, ..] => a.is_ascii_whitespace() && !b.is_ascii_whitespace(),
+        _ => false,
+    };
+    let mut now = None;
+    softdep.split_ascii_whitespace().skip(first.into()).filter(move |word| match *word {
+        "pre:" => {
+            now = Some(When::Before);
+            false
+        }
+        "post:" => {
+            now = Some(When::After);
+            false
+        }
+        _ => now == Some(when),
+    })
 }
 
 /// Which of a module's soft dependencies.
@@ -349,11 +428,26 @@ pub enum When {
     After,
 }
 
+/// The commands of a text of records, one to a line, as a file would have them.
+#[cfg(test)]
+pub(crate) fn lines_of(text: &str) -> String {
+    use Kind::*;
+    let (mut lines, mut rest) = (String::new(), text::cut(text, 1.min(text.len())).1);
+    while !rest.is_empty() {
+        let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
+        let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
+        let (command, behind) = first_of(kind, rest).expect("a record");
+        lines += &format!("{} {} {}\n", format!("{kind:?}").to_lowercase(), command.module, command.rest);
+        rest = behind;
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
+    fn config_of<'b>(buf: &'b mut [u8], file: &str, cmdline: &str) -> (Config<'b>, Vec<(usize, ConfigError)>) {
         let mut errors = Vec::new();
         let mut writer = Writer::new(buf);
         writer.file(file.as_bytes(), &mut |number, error| errors.push((number, error)));
@@ -365,8 +459,8 @@ mod tests {
     fn lines_are_joined_and_bad_ones_are_told_by_number() {
         let file = "# alias a b\n\nalias a-[x-y] \\\n  b-c more\noptions\t d\te=\\1\n\nnonsense a\nalias a\nblacklist a]\nblacklist e-f";
         let mut buf = [0; 200];
-        let (config, errors) = written(&mut buf, file, "");
-        assert_eq!(config.files, "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
+        let (config, errors) = config_of(&mut buf, file, "");
+        assert_eq!(lines_of(config.files), "alias a_[x-y] b_c\noptions d e=1\nblacklist e_f \n");
         assert_eq!(errors, [7, 8, 9].map(|number| (number, ConfigError::Line)));
     }
 
@@ -377,7 +471,7 @@ mod tests {
         let mut writer = Writer::new(&mut buf);
         let file = b"blacklist loop\r\noptions a x=1\r\nblacklist\x0bb\nblacklist \xff\nblacklist c\n";
         writer.file(file, &mut |number, error| errors.push((number, error)));
-        assert_eq!(writer.finish().files, "blacklist loop \noptions a x=1\nblacklist b \nblacklist c \n");
+        assert_eq!(lines_of(writer.finish().files), "blacklist loop \noptions a x=1\nblacklist b \nblacklist c \n");
         assert_eq!(errors, [(4, ConfigError::NotUtf8)]);
     }
 
@@ -394,8 +488,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_and_left_out_whole() {
         let mut buf = [0; 30];
-        let (config, errors) = written(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
-        assert_eq!(config.files, "blacklist abc \nblacklist d \n");
+        let (config, errors) = config_of(&mut buf, "blacklist abc\noptions abc long=parameter\nblacklist d\n", "");
+        assert_eq!(lines_of(config.files), "blacklist abc \nblacklist d \n");
         assert_eq!(errors, [(2, ConfigError::Full)]);
     }
 
@@ -406,10 +500,32 @@ mod tests {
             let mut buf = [0; 60];
             let mut writer = Writer::new(&mut buf[..len]);
             let written = writer.cmdline(line);
-            let lines: Vec<_> = writer.finish().cmdline.split_inclusive('\n').collect();
+            let config = writer.finish();
+            let lines = lines_of(config.cmdline);
+            let lines: Vec<_> = lines.split_inclusive('\n').collect();
             let all = ["options a b=12345\n", "blacklist c \n", "blacklist d \n"];
             assert_eq!(lines, all[..lines.len()], "{len}");
             assert_eq!(written.is_ok(), lines.len() == 3);
+        }
+    }
+
+    #[test]
+    fn a_question_steps_over_commands_of_other_kinds() {
+        let long = "x".repeat(20_000);
+        let file =
+            format!("softdep a pre: b\nweakdep a c\nalias y* a\noptions {long} {long}\ninstall a z\nremove b w\n");
+        let mut buf = vec![0; 50_000];
+        let (config, errors) = config_of(&mut buf, &file, "b.c=d");
+        assert_eq!(errors, []);
+        assert_eq!(config.aliases("yy").collect::<Vec<_>>(), [("y*", "a")]);
+        assert_eq!((config.install("a"), config.softdep("a"), config.softdep("b")), (Some("z"), "pre: b", ""));
+        assert_eq!(config.options(|module| module == long).collect::<Vec<_>>(), [&long]);
+        assert_eq!(config.options(|module| module == "b").collect::<Vec<_>>(), ["c=d"]);
+        assert_eq!(config.command_named("b"), Some(("b", None)));
+        // Nothing but the writer makes a text; one that is cut has no more commands.
+        for len in 0..config.files.len() - 1 {
+            let cut = Config { files: &config.files[..len], cmdline: "" };
+            assert_eq!(cut.command_named("b"), None);
         }
     }
 
@@ -420,14 +536,14 @@ mod tests {
         for name in ["a b", "\n", "c\ninstall d e", "f]", "g-h"] {
             assert_eq!(writer.blacklist(name), Ok(()));
         }
-        assert_eq!(writer.finish().cmdline, "blacklist g_h \n");
+        assert_eq!(lines_of(writer.finish().cmdline), "blacklist g_h \n");
     }
 
     #[test]
     fn the_command_line_ends_at_its_newline() {
         let mut buf = [0; 100];
-        let (config, _) = written(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
-        assert_eq!(config.cmdline, "options a b=1\n");
+        let (config, _) = config_of(&mut buf, "", "a.b=1 \"a.c=\ninstall a /bin/false \"\nblacklist a\n");
+        assert_eq!(lines_of(config.cmdline), "options a b=1\n");
     }
 
     #[test]
@@ -435,7 +551,7 @@ mod tests {
         let mut buf = [0; 400];
         let line =
             "quiet m-n.a m_n.b=\"1 2\" \"m.c=3 4\" m.d.e=5 m\"x\".f=6 modprobe.blacklist=p,q-r root=/dev/a.b -- m.g=7";
-        let (config, _) = written(&mut buf, "options m_n z=9\n", line);
+        let (config, _) = config_of(&mut buf, "options m_n z=9\n", line);
         let options = |name| config.options(|text| text == name).collect::<Vec<_>>();
         assert_eq!(options("m_n"), ["z=9", "a", "b=\"1 2\""]);
         assert_eq!(options("m"), ["c=\"3 4\"", "g=7"]);

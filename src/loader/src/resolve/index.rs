@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use super::pattern::{WILDCARDS, glob};
+use super::pattern::{WILDCARDS, glob, may_match};
 use crate::errno::Errno;
 use crate::kernel::{PAGE_BYTES, Pages};
 use crate::limits::{ALIAS_MATCHES, INDEX_DEPTH, INDEX_KEY_BYTES};
@@ -154,13 +154,15 @@ impl<'m> Index<'m> {
 
     /// Adds to `found` the values of `top` and the nodes below whose keys, with `begin` before them, match `text`.
     fn patterns(&self, begin: &[u8], top: Node<'m>, text: &[u8], found: &mut Found<'m>) -> Result<(), IndexError> {
-        self.walk(begin, top, &mut |key, values| if glob(key, text) { found.add(values) } else { Ok(()) })
+        // A device tree's aliases begin alike, all thousands of them: what `text` does not begin with is not entered.
+        let enters = |key: &[u8]| may_match(key, text);
+        self.walk(begin, top, &enters, &mut |key, values| if glob(key, text) { found.add(values) } else { Ok(()) })
     }
 
     /// Visits each key with each of its values, lesser keys first, but what begins with another key before that.
     pub fn each(&self, visit: &mut dyn FnMut(&str, &'m str)) -> Result<(), IndexError> {
         let Some(root) = self.node(self.root)? else { return Ok(()) };
-        self.walk(&[], root, &mut |key, values| {
+        self.walk(&[], root, &|_| true, &mut |key, values| {
             let key = core::str::from_utf8(key).map_err(|_| values.reader.damaged())?;
             while let Some((_, value)) = values.next()? {
                 visit(key, value);
@@ -169,8 +171,11 @@ impl<'m> Index<'m> {
         })
     }
 
-    /// Visits `top` and all nodes below that have values, a node behind its children, each with its key behind `begin`.
-    fn walk(&self, begin: &[u8], top: Node<'m>, visit: &mut Visit<'_, 'm>) -> Result<(), IndexError> {
+    /// Visits `top` and all nodes below that have values, a node behind its children, each with its key behind `begin`; none below
+    /// a key that `enters` does not let in.
+    fn walk(
+        &self, begin: &[u8], top: Node<'m>, enters: &dyn Fn(&[u8]) -> bool, visit: &mut Visit<'_, 'm>,
+    ) -> Result<(), IndexError> {
         let mut key = heapless::Vec::<u8, INDEX_KEY_BYTES>::from_slice(begin).map_err(|_| IndexError::LongKey)?;
         let mut path = heapless::Vec::<PathNode, INDEX_DEPTH>::new();
         // As no node has two parents, to read more than the whole file is to go in circles.
@@ -184,14 +189,16 @@ impl<'m> Index<'m> {
             if let Some(node) = entered.take() {
                 read(node.bytes, node.offset)?;
                 key.extend_from_slice(node.prefix).map_err(|_| IndexError::LongKey)?;
+                let node = if enters(&key) { node } else { node.emptied() };
                 path.push(PathNode { node, key_bytes: key.len() }).map_err(|_| IndexError::TooDeep)?;
             }
             let Some(PathNode { node, key_bytes }) = path.last_mut() else { return Ok(()) };
             key.truncate(*key_bytes);
             if let Some((byte, child)) = node.next_child() {
-                entered = self.node(child)?;
-                if entered.is_some() {
+                if child & OFFSET != 0 {
                     key.push(byte).map_err(|_| IndexError::LongKey)?;
+                    // Not even read, where it does not matter.
+                    entered = if enters(&key) { self.node(child)? } else { None };
                 }
                 continue;
             }
@@ -268,6 +275,11 @@ struct Node<'m> {
 }
 
 impl<'m> Node<'m> {
+    /// The same without children and values.
+    fn emptied(self) -> Self {
+        Node { children: &[], has_values: false, ..self }
+    }
+
     fn values(&self) -> Result<Values<'m>, IndexError> {
         let mut reader = self.behind;
         let left = if self.has_values { reader.number()? } else { 0 };

@@ -32,6 +32,29 @@ pub(super) fn literal_part<'k, 't>(
 }
 
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Most patterns are refused by this much.
+    if let Some(first) = pattern.first()
+        && !is_special(*first)
+        && text.first() != Some(first)
+    {
+        return false;
+    }
+    follow(pattern, text, |rest| rest.is_empty())
+}
+
+/// Whether a pattern that begins with `begin` may match `text`: what to look at among those that begin alike.
+pub(super) fn may_match(begin: &[u8], text: &[u8]) -> bool {
+    // What is cut within brackets or behind a `\`, or that a `*` may follow, says nothing of its own.
+    begin.iter().any(|b| matches!(b, b'[' | b'\\')) || follow(begin, text, |_| true)
+}
+
+/// Whether a byte is not just itself in a pattern.
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'*' | b'?' | b'[' | b'\\')
+}
+
+/// Whether `pattern` matches a part of `text` from its start whose rest is one that `ends` takes.
+fn follow(pattern: &[u8], text: &[u8], ends: fn(&[u8]) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern, text);
     // What is behind the last `*`, and the text that it was tried on: earlier ones need no other try, for what stands
     // between them matched as early as it can.
@@ -42,13 +65,14 @@ pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
             last = Some((behind, text));
             continue;
         }
-        if let Some((&byte, behind)) = text.split_first() {
-            if let Some(others) = match_byte(pattern, byte) {
-                (pattern, text) = (others, behind);
-                continue;
-            }
-        } else if pattern.is_empty() {
+        if pattern.is_empty() && ends(text) {
             return true;
+        }
+        if let Some((&byte, behind)) = text.split_first()
+            && let Some(others) = match_byte(pattern, byte)
+        {
+            (pattern, text) = (others, behind);
+            continue;
         }
         let Some((retried, [_, shorter @ ..])) = last else { return false };
         (pattern, text) = (retried, shorter);
@@ -172,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pattern_begins_with_rules_texts_out() {
+        let text = b"of:NserialT(null)Carm,pl011Carm,primecell";
+        for begin in
+            ["", "of:N*T*C", "of:N*T*Carm,pl011", "of:N*T*Carm,pl011C*", "of:N*T?null?", "of:N*T*C[x", r"of:N\"]
+        {
+            assert!(may_match(begin.as_bytes(), text), "{begin}");
+        }
+        for begin in ["pci:", "of:N*T*Cb", "of:N*T*Carm,pl1", "of:N*T*Carm,pl011Carm,primecellC", "of:NserialT?null?D"]
+        {
+            assert!(!may_match(begin.as_bytes(), text), "{begin}");
+        }
+    }
+
+    #[test]
     fn many_stars_take_no_time() {
         let text = "a".repeat(2000);
         assert!(!matches_pattern(&("*a".repeat(500) + "b"), &text));
@@ -197,6 +235,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_text_is_ruled_out_by_what_matches(pattern in r"[ab*?!^\[\]\\-]{0,10}", text in "[ab!^-]{0,6}") {
+            if matches_pattern(&pattern, &text) {
+                for len in 0..=pattern.len() {
+                    prop_assert!(may_match(&pattern.as_bytes()[..len], text.as_bytes()), "{}", len);
+                }
+            }
+        }
+
         #[test]
         fn patterns_match_as_in_glibc(
             pattern in r"[abc*?!^\[\]\\-]{0,10}",

@@ -4,7 +4,7 @@
 
 use core::fmt::{self, Write};
 
-use super::config::{Config, When};
+use super::config::{Config, When, words_of};
 use super::dep::Files;
 use super::index::Matches;
 use super::pattern::normalize_alias;
@@ -325,15 +325,16 @@ impl<'m> Walk<'_, 'm> {
         let Resolver { config, .. } = self.resolver;
         let name = module.written();
         // kmod loads one that has soft dependencies all the same.
-        if self.resolver.config.install(&name).is_some_and(blocks) {
+        if config.install(&name).is_some_and(blocks) {
             return self.step(module, &name, false);
         }
-        let mut has_softdeps = self.softdeps(&name, When::Before, depth)?;
-        for asked in config.softdeps(&name, When::After) {
+        let said = config.softdep(&name);
+        let mut has_softdeps = self.softdeps(said, When::Before, depth)?;
+        for asked in words_of(said, When::After) {
             has_softdeps |= !self.softdep(asked).is_empty();
         }
         self.step(module, &name, has_softdeps)?;
-        self.softdeps(&name, When::After, depth).map(drop)
+        self.softdeps(said, When::After, depth).map(drop)
     }
 
     /// What a soft dependency stands for: nothing, where it cannot be looked up.
@@ -341,10 +342,10 @@ impl<'m> Walk<'_, 'm> {
         self.resolver.lookup(asked).unwrap_or_default()
     }
 
-    /// What the soft dependencies of the module `name` need, and they themselves: whether there are any.
-    fn softdeps(&mut self, name: &str, when: When, depth: usize) -> Result<bool, Halt> {
+    /// What the modules of a softdep need, and they themselves: whether there are any.
+    fn softdeps(&mut self, said: &'m str, when: When, depth: usize) -> Result<bool, Halt> {
         let mut has_any = false;
-        for asked in self.resolver.config.softdeps(name, when) {
+        for asked in words_of(said, when) {
             for module in self.softdep(asked) {
                 has_any = true;
                 match self.probe(module, depth) {

@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::config::{Config, ConfigError, Writer};
 use super::plan::{Blacklists, Indexes, PlanError, Step, plan};
-use super::table::Table;
+use super::table::{Places, Table};
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Kernel, Pages, Stat, read_full_at};
 use crate::limits::{CONFIG_BYTES, PATH_BYTES};
@@ -44,6 +44,8 @@ struct File<K: Kernel> {
     name: &'static str,
     /// `None` where it is empty, of which no memory can be made.
     content: Option<K::Paged>,
+    /// Of a text of paths, where its lines are.
+    places: Option<K::Region>,
 }
 
 /// Why a tree cannot be used.
@@ -88,7 +90,8 @@ impl<K: Kernel> Tree<K> {
                     Ok((stat, _)) if stat.size_bytes == 0 && name.ends_with(".bin") => continue,
                     Ok((stat, file)) => paged(kernel, file, stat).map_err(|errno| TreeError::File(name, errno))?,
                 };
-                *table = Some(File { name, content });
+                let places = content.as_ref().and_then(|content| places(kernel, name, content));
+                *table = Some(File { name, content, places });
                 break;
             }
         }
@@ -117,9 +120,13 @@ impl<K: Kernel> Tree<K> {
 
     /// The table of [`FILES`], if the tree has it.
     fn table(&self, at: usize) -> Option<Table<'_>> {
-        self.tables[at].as_ref().map(|File { name, content }| {
+        self.tables[at].as_ref().map(|File { name, content, places }| {
             let content: &dyn Pages = content.as_ref().map_or(&[0; 0], |paged| paged);
-            if name.ends_with(".bin") { Table::binary(name, content) } else { Table::text(name, content) }
+            match places {
+                _ if name.ends_with(".bin") => Table::binary(name, content),
+                Some(places) => Table::text(name, content).with_places(places.as_ref()),
+                None => Table::text(name, content),
+            }
         })
     }
 
@@ -156,6 +163,17 @@ fn paged<K: Kernel>(kernel: &K, file: K::File, stat: Stat) -> Result<Option<K::P
         0 => Ok(None),
         len => kernel.paged(file, len).map(Some),
     }
+}
+
+/// Where the lines of a text of paths are; `None` for another, and where that cannot be had: it is read from its start then.
+fn places<K: Kernel>(kernel: &K, name: &str, content: &K::Paged) -> Option<K::Region> {
+    if !matches!(name, "modules.dep" | "modules.builtin") {
+        return None;
+    }
+    let len = Places::bytes_for(content).ok()?;
+    let mut places = kernel.allocate(len).ok()?;
+    Places::fill(content, places.as_mut().get_mut(..len)?).ok()?;
+    Some(places)
 }
 
 /// Reads a file of configuration whole; `None` for an empty one. As for modprobe, one that leads to /dev/null takes the place of
@@ -236,6 +254,7 @@ fn is_there<K: Kernel>(kernel: &K, path: &CStr) -> bool {
 mod tests {
     use super::*;
     use crate::kernel::fake::Fake;
+    use crate::resolve::config::lines_of;
     use crate::resolve::plan::Action;
 
     fn open(fake: &Fake) -> (Tree<Fake>, Vec<String>) {
@@ -256,7 +275,7 @@ mod tests {
             .with_file("/etc/m/.b.conf", b"options a x=2\n")
             .with_file("/etc/m/b", b"options a x=2\n");
         let (tree, told) = open(&fake);
-        assert_eq!(tree.config("").files, "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
+        assert_eq!(lines_of(tree.config("").files), "options a x=1\nsoftdep a pre: b\noptions a x=3\n");
         assert_eq!(told, ["/lib/m/a.conf:2: not a command of modprobe.d, or incomplete", "/etc/m/n.conf:1: not UTF-8"]);
         let line = format!("options a {}\n", "x".repeat(CONFIG_BYTES / 2 - 1));
         let (tree, told) = open(&fake.with_file("/etc/m/b.conf", line.repeat(2).as_bytes()));
@@ -264,7 +283,7 @@ mod tests {
             told[1..3],
             ["/etc/m/b.conf:2: the configuration is over CONFIG_BYTES".to_string(), told[2].clone()]
         );
-        assert!(tree.config("").files.ends_with("x=3\n"));
+        assert!(lines_of(tree.config("").files).ends_with("x=3\n"));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::state::{Run, optional};
 use crate::errno::Errno;
 use crate::explain::{self, FailedLoad};
 use crate::kernel::Kernel;
-use crate::kernel::machine::{ModuleState, available_bytes, is_live, module_state};
-use crate::limits::{LOW_MACHINE_BYTES, LOW_MACHINE_FILES, RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
+use crate::kernel::machine::{ModuleState, ample_bytes, available_up_to, is_live, module_state};
+use crate::limits::{RETRY_LONGEST_WAIT_MS, RETRY_WAIT_MS};
 use crate::load::{self, Failure, Loaded, Request};
 use crate::manifest::Entry;
 use crate::name::{self, Name};
@@ -170,10 +170,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
             return false;
         }
         let file_bytes = self.kernel.stat(file).map_or(0, |stat| stat.size_bytes);
-        let wanted_bytes = LOW_MACHINE_BYTES.max(file_bytes.saturating_mul(LOW_MACHINE_FILES));
-        // What is free is asked first, since that costs next to nothing.
-        let free_bytes = self.kernel.free_bytes();
-        free_bytes < wanted_bytes && available_bytes(self.kernel).unwrap_or(free_bytes) < wanted_bytes
+        let wanted_bytes = ample_bytes(file_bytes);
+        available_up_to(self.kernel, wanted_bytes).unwrap_or(0) < wanted_bytes
     }
 
     fn pause(&self, ms: u32) {

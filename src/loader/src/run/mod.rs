@@ -60,6 +60,7 @@ pub fn run<K: Kernel, L: Log>(kernel: &K, log: &mut L, options: &Options, buf: &
         is_confined: false,
         folder: None,
         has_words,
+        has_skips: options.cmdline.has_list("modest.skip"),
         has_begun: !has_words,
         names,
         unlinks: false,
@@ -180,7 +181,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.options.cmdline.each_ignored(&mut |word| {
             self.log.line(Level::Info, format_args!("{at}: @sealed: ignored on the kernel command line: {word}"));
         });
-        (self.has_words, self.has_begun, self.budget_bytes) = (false, true, None);
+        (self.has_words, self.has_skips, self.has_begun, self.budget_bytes) = (false, false, true, None);
         self.names.seal();
         self.outcome.is_sealed = true;
     }

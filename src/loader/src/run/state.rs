@@ -119,6 +119,8 @@ pub(super) struct Run<'r, 'o, K: Kernel, L> {
     pub folder: Option<K::File>,
     /// Whether the kernel command line has words about modules.
     pub has_words: bool,
+    /// Whether it says which modules to leave out.
+    pub has_skips: bool,
     /// Whether what the kernel command line asks to be loaded first is.
     pub has_begun: bool,
     pub names: Names<'r, K>,
@@ -173,7 +175,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
 
     /// Whether the command line says to leave the module out.
     pub(super) fn skips(&mut self, name: Name) -> bool {
-        let skips = self.has_words && self.options.cmdline.lists("modest.skip", name);
+        let skips = self.has_skips && self.options.cmdline.lists("modest.skip", name);
         if skips {
             self.skipped(name, &"by modest.skip= on the kernel command line");
         }

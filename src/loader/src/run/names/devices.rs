@@ -103,18 +103,23 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn for_device(&mut self, alias: &str) {
+        let key = name::hash(alias);
+        if self.names.has_asked(key) {
+            return;
+        }
         let entry = Entry { optional: true, ..Entry::new(alias) };
         let Err(error) = self.by_name(Asked { name: alias, entry: &entry, by_device: true }) else { return };
-        let key = name::hash(alias);
         match error {
             // Most devices have a driver in the kernel, or none in this image.
-            ResolveError::NotFound { .. } | ResolveError::Plan(PlanError::Name) => {}
+            ResolveError::NotFound { .. } | ResolveError::Plan(PlanError::Name) => return,
             _ if self.names.tried.iter().any(|(tried, _)| *tried == key) => {}
             error => {
                 self.log.line(Level::Error, format_args!("{alias}: {error} (optional)"));
                 self.has_tried(key, Done::Failed);
             }
         }
+        // What could not be read may be the next time.
+        self.names.forget_asked(key);
     }
 
     /// Waits for devices. What those need that appear meanwhile is loaded, if they are on a bus of a `@coldplug` before.

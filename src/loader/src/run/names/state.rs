@@ -2,7 +2,7 @@
 
 use crate::cmdline::Cmdline;
 use crate::kernel::Kernel;
-use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_TRIED};
+use crate::limits::{BUSES_BYTES, CMDLINE_CONFIG_BYTES, PLUG_ASKED, PLUG_TRIED};
 use crate::report::{Level, Log};
 use crate::resolve::config::{Config, Writer};
 use crate::resolve::plan::Module;
@@ -20,15 +20,20 @@ pub(in crate::run) struct Names<'r, K: Kernel> {
     pub cmdline: &'r str,
     /// The buses of all `@coldplug` so far, if there was one.
     pub buses: Option<heapless::String<BUSES_BYTES>>,
-    /// What became of each module that a device asked for, by what is kept of its name.
+    /// What became of each module that a device asked for, by the hash of its name: two of the same are one module less on one
+    /// machine of millions.
     pub tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
+    /// Hashes of aliases that devices asked by, each at its own place: asked again, they would come to the same. One that another
+    /// took the place of is looked up once more.
+    asked: [u32; PLUG_ASKED],
 }
 
 impl<'r, K: Kernel> Names<'r, K> {
     /// Reads what the kernel command line says of modules, if it has words about them, into `buf`.
     pub(in crate::run) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
         let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
-        Names { tree: None, stems: None, cmdline, buses: None, tried: heapless::Vec::new() }
+        let (buses, tried) = (None, heapless::Vec::new());
+        Names { tree: None, stems: None, cmdline, buses, tried, asked: [0; PLUG_ASKED] }
     }
 
     /// The kernel command line does not count.
@@ -39,6 +44,20 @@ impl<'r, K: Kernel> Names<'r, K> {
     /// The root is another: so will be its tree.
     pub(in crate::run) fn forget_tree(&mut self) {
         (self.tree, self.stems) = (None, None);
+        self.asked = [0; PLUG_ASKED];
+    }
+
+    /// Whether a device asked by an alias of this hash before; if not, one has now.
+    pub(in crate::run) fn has_asked(&mut self, hash: u32) -> bool {
+        let place = &mut self.asked[hash as usize % PLUG_ASKED];
+        // 0 is what stands in a place that is free.
+        let hash = hash.max(1);
+        core::mem::replace(place, hash) == hash
+    }
+
+    /// As if no device had asked by such an alias.
+    pub(in crate::run) fn forget_asked(&mut self, hash: u32) {
+        self.asked[hash as usize % PLUG_ASKED] = 0;
     }
 }
 

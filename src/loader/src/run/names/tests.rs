@@ -151,6 +151,27 @@ fn what_devices_need_is_loaded_for_as_long_as_that_helps() {
 }
 
 #[test]
+fn an_alias_is_looked_up_once() {
+    let device = |fake: Fake, i: usize| {
+        let name = ["disk:1", "scsi:1", "pci:1", "usb:9"][i % 4];
+        fake.with_file(&format!("/sys/bus/pci/devices/{i}/uevent"), format!("MODALIAS={name}\n").as_bytes())
+    };
+    // Each lookup of an alias reports the blacklist.
+    let fake = (0..20).fold(tree("@coldplug\n@wait /dev/none @timeout=200ms\n", "blacklist disk\n"), device);
+    let (_, lines, calls) = run_on(&fake, "");
+    assert_eq!(lines.iter().filter(|line| *line == "Debug disk: blacklisted").count(), 1, "{lines:?}");
+    assert_eq!(calls, ["finit bus.ko \"\""]);
+    // Another root may have what the first has not.
+    let fake = (0..20).fold(tree("@coldplug\n@root /r\n@coldplug\n", ""), device);
+    let fake = fake
+        .with_file("/r/modules.dep", b"u.ko:\n")
+        .with_file("/r/modules.alias", b"alias usb:9 u\n")
+        .with_file("/r/u.ko", b"");
+    let (_, lines, calls) = run_on(&fake, "");
+    assert_eq!(calls.last().map(|call| call.starts_with("finit /r/u.ko")), Some(true), "{calls:?} {lines:?}");
+}
+
+#[test]
 fn over_the_limits_is_told() {
     let buses = "x".repeat(BUSES_BYTES);
     let (outcome, lines, _) = run_on(&tree(&format!("@coldplug {buses}\n"), ""), "");
