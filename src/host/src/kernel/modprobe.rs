@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use modest_loader::limits::{CMDLINE_CONFIG_BYTES, PATH_BYTES};
 use modest_loader::name::Name;
-use modest_loader::resolve::config::{Config, Writer};
+use modest_loader::resolve::config::{Config, Writer, each_command};
 use modest_loader::resolve::pattern::matches_pattern;
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
@@ -71,9 +71,12 @@ impl Database {
 
     /// The names that configuration has as weak dependencies of the module `name`, as the kernel writes it.
     pub fn weakdeps<'d>(&'d self, name: &str) -> impl Iterator<Item = &'d str> + use<'d> {
-        let commands =
-            self.tree.config("").files.lines().filter_map(|line| line.strip_prefix("weakdep ")?.split_once(' '));
-        let own: Vec<_> = commands.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
-        own.into_iter().flat_map(|(_, names)| names.split_ascii_whitespace())
+        let mut own = Vec::new();
+        each_command(self.tree.config("").files, &mut |kind, pattern, names| {
+            if kind == "weakdep" && matches_pattern(pattern, name) {
+                own.push(names);
+            }
+        });
+        own.into_iter().flat_map(str::split_ascii_whitespace)
     }
 }

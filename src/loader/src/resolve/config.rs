@@ -64,6 +64,21 @@ enum Kind {
     Options = 1 << 3,
     Remove = 1 << 4,
     Softdep = 1 << 5,
+    /// For the build host: on the target nothing is loaded for it.
+    Weakdep = 1 << 6,
+}
+
+impl Kind {
+    /// All, each with its name in a file.
+    const ALL: [(Kind, &str); 7] = [
+        (Kind::Alias, "alias"),
+        (Kind::Blacklist, "blacklist"),
+        (Kind::Install, "install"),
+        (Kind::Options, "options"),
+        (Kind::Remove, "remove"),
+        (Kind::Softdep, "softdep"),
+        (Kind::Weakdep, "weakdep"),
+    ];
 }
 
 /// A command: the name or pattern that it is for, and the rest.
@@ -218,8 +233,7 @@ impl<'b> Writer<'b> {
             "install" => Kind::Install,
             "remove" => Kind::Remove,
             "softdep" => Kind::Softdep,
-            // Nothing is loaded for it.
-            "weakdep" => return Ok(()),
+            "weakdep" => Kind::Weakdep,
             _ => return Err(ConfigError::Line),
         };
         self.command(kind, module, rest)
@@ -398,6 +412,18 @@ impl<'c> Config<'c> {
     }
 }
 
+/// Hands each command of `text`, one of those of a [`Config`], to `visit`: its kind's name, its module's, and the rest.
+pub fn each_command<'c>(text: &'c str, visit: &mut dyn FnMut(&'static str, &'c str, &'c str)) {
+    let mut rest = text::cut(text, 1.min(text.len())).1;
+    while let Some(first) = rest.bytes().next()
+        && let Some((kind, name)) = Kind::ALL.into_iter().find(|(kind, _)| *kind as u8 == first)
+        && let Some((command, behind)) = first_of(kind, rest)
+    {
+        visit(name, command.module, command.rest);
+        rest = behind;
+    }
+}
+
 /// The modules that a softdep names: those before its module, or those after.
 pub fn words_of(softdep: &str, when: When) -> impl Iterator<Item = &str> {
     // kmod takes a single space before the first word for a part of it.
@@ -431,15 +457,8 @@ pub enum When {
 /// The commands of a text of records, one to a line, as a file would have them.
 #[cfg(test)]
 pub(crate) fn lines_of(text: &str) -> String {
-    use Kind::*;
-    let (mut lines, mut rest) = (String::new(), text::cut(text, 1.min(text.len())).1);
-    while !rest.is_empty() {
-        let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
-        let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
-        let (command, behind) = first_of(kind, rest).expect("a record");
-        lines += &format!("{} {} {}\n", format!("{kind:?}").to_lowercase(), command.module, command.rest);
-        rest = behind;
-    }
+    let mut lines = String::new();
+    each_command(text, &mut |kind, module, rest| lines += &format!("{kind} {module} {rest}\n"));
     lines
 }
 
