@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use modest_loader::limits::{CMDLINE_CONFIG_BYTES, PATH_BYTES};
 use modest_loader::name::Name;
-use modest_loader::resolve::config::{Config, Writer, each_command};
-use modest_loader::resolve::pattern::matches_pattern;
+use modest_loader::resolve::config::{Config, Writer};
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;
@@ -71,12 +70,7 @@ impl Database {
 
     /// The names that configuration has as weak dependencies of the module `name`, as the kernel writes it.
     pub fn weakdeps<'d>(&'d self, name: &str) -> impl Iterator<Item = &'d str> + use<'d> {
-        let mut own = Vec::new();
-        each_command(self.tree.config("").files, &mut |kind, pattern, names| {
-            if kind == "weakdep" && matches_pattern(pattern, name) {
-                own.push(names);
-            }
-        });
-        own.into_iter().flat_map(str::split_ascii_whitespace)
+        let own: Vec<_> = self.tree.config("").weakdeps(name).collect();
+        own.into_iter()
     }
 }

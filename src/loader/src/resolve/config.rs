@@ -64,7 +64,7 @@ enum Kind {
     Options = 1 << 3,
     Remove = 1 << 4,
     Softdep = 1 << 5,
-    /// For the build host: on the target nothing is loaded for it.
+    /// Nothing is loaded for it; images bring what it names.
     Weakdep = 1 << 6,
 }
 
@@ -403,6 +403,12 @@ impl<'c> Config<'c> {
         let install = self.commands(Kind::Install).find(|command| command.module == name);
         let remove = || self.commands(Kind::Remove).find(|command| command.module == name);
         install.map(|command| (command.module, Some(command.rest))).or_else(|| Some((remove()?.module, None)))
+    }
+
+    /// What `weakdep` commands name for a module, which is as the kernel writes it.
+    pub fn weakdeps(self, name: &str) -> impl Iterator<Item = &'c str> {
+        let found = self.commands(Kind::Weakdep).filter(move |command| matches_pattern(command.module, name));
+        found.flat_map(|command| command.rest.split_ascii_whitespace())
     }
 
     /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty where there is none.
