@@ -4,7 +4,7 @@ use modest_index_writer::binary_index;
 use modest_loader::kernel::Kernel;
 use modest_loader::limits::{ALIAS_MATCHES, CONFIG_BYTES, PLAN_VISITED};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::config::{Config, ConfigError, Lines, Writer};
+use modest_loader::resolve::config::{Config, ConfigError, Writer};
 use modest_loader::resolve::dep::Files;
 use modest_loader::resolve::devices as sysfs;
 use modest_loader::resolve::index::Index;
@@ -12,6 +12,7 @@ use modest_loader::resolve::pattern::{matches_pattern, normalize_alias};
 use modest_loader::resolve::plan::{Action, Blacklists, Indexes, PlanError, Step, plan};
 use modest_loader::resolve::table::Table;
 
+use crate::text::commands;
 use crate::{Input, utf8};
 
 /// A key before its first wildcard, and from there.
@@ -132,18 +133,16 @@ pub fn config(data: &[u8]) {
     let mut few = vec![0; few_bytes];
     let fewer = configured(&files, cmdline, &mut few);
     // What is left out for want of memory is left out whole.
-    let (all_lines, few_lines) = (Lines(config.files).to_string(), Lines(fewer.files).to_string());
-    let mut lines = all_lines.split_inclusive('\n');
-    for line in few_lines.split_inclusive('\n') {
-        assert!(lines.any(|other| other == line), "{line:?}");
-    }
-    for line in all_lines.split_inclusive('\n') {
-        let commands = ["alias ", "blacklist ", "options ", "install ", "remove ", "softdep ", "weakdep "];
-        assert!(line.ends_with('\n') && commands.iter().any(|command| line.starts_with(command)), "{line:?}");
+    let all_commands = commands(config.files);
+    let mut others = all_commands.iter();
+    for command in commands(fewer.files) {
+        assert!(others.any(|other| *other == command), "{command:?}");
     }
     if !files.iter().any(|file| file.contains('\\')) {
+        let lines =
+            all_commands.iter().map(|(kind, module, rest)| format!("{kind} {module} {rest}\n")).collect::<String>();
         let mut again = vec![0; CONFIG_BYTES];
-        assert_eq!(configured(&[&all_lines, ""], "", &mut again).files, config.files);
+        assert_eq!(configured(&[&lines, ""], "", &mut again).files, config.files);
     }
     let tables = [("modules.dep", 4), ("modules.alias", 5), ("modules.symbols", 6), ("modules.builtin", 7)];
     let [dep, alias, symbols, builtin] = tables.map(|(file, at)| Some(Table::text(file, &parts[at])));

@@ -68,6 +68,19 @@ enum Kind {
     Weakdep = 1 << 6,
 }
 
+impl Kind {
+    /// All, each with its name in a file.
+    const ALL: [(Kind, &str); 7] = [
+        (Kind::Alias, "alias"),
+        (Kind::Blacklist, "blacklist"),
+        (Kind::Install, "install"),
+        (Kind::Options, "options"),
+        (Kind::Remove, "remove"),
+        (Kind::Softdep, "softdep"),
+        (Kind::Weakdep, "weakdep"),
+    ];
+}
+
 /// A command: the name or pattern that it is for, and the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Command<'c> {
@@ -405,28 +418,15 @@ impl<'c> Config<'c> {
     }
 }
 
-/// One of a [`Config`]'s texts, to be shown as lines of modprobe.d.
-pub struct Lines<'c>(pub &'c str);
-
-impl core::fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        const KINDS: [(Kind, &str); 7] = [
-            (Kind::Alias, "alias"),
-            (Kind::Blacklist, "blacklist"),
-            (Kind::Install, "install"),
-            (Kind::Options, "options"),
-            (Kind::Remove, "remove"),
-            (Kind::Softdep, "softdep"),
-            (Kind::Weakdep, "weakdep"),
-        ];
-        let mut rest = text::cut(self.0, 1.min(self.0.len())).1;
-        while let Some(byte) = rest.bytes().next() {
-            let Some((kind, name)) = KINDS.iter().find(|(kind, _)| *kind as u8 == byte) else { return Ok(()) };
-            let Some((Command { module, rest: words }, behind)) = first_of(*kind, rest) else { return Ok(()) };
-            writeln!(f, "{name} {module} {words}")?;
-            rest = behind;
-        }
-        Ok(())
+/// Hands each command of `text`, one of those of a [`Config`], to `visit`: its kind's name, its module's, and the rest.
+pub fn each_command<'c>(text: &'c str, visit: &mut dyn FnMut(&'static str, &'c str, &'c str)) {
+    let mut rest = text::cut(text, 1.min(text.len())).1;
+    while let Some(first) = rest.bytes().next()
+        && let Some((kind, name)) = Kind::ALL.into_iter().find(|(kind, _)| *kind as u8 == first)
+        && let Some((command, behind)) = first_of(kind, rest)
+    {
+        visit(name, command.module, command.rest);
+        rest = behind;
     }
 }
 
@@ -463,7 +463,9 @@ pub enum When {
 /// The commands of a text of records, one to a line, as a file would have them.
 #[cfg(test)]
 pub(crate) fn lines_of(text: &str) -> String {
-    Lines(text).to_string()
+    let mut lines = String::new();
+    each_command(text, &mut |kind, module, rest| lines += &format!("{kind} {module} {rest}\n"));
+    lines
 }
 
 #[cfg(test)]
