@@ -117,7 +117,7 @@ fn five_hundred_entries() {
     let mut scenario = Scenario::new(BOARD, Some("debian12")).unwrap();
     // libcrc32c asks for it by its algorithm, which modules.dep does not tell.
     let names = format!("crc32c_generic\n{}", modules_in(&scenario.kernel.tree, &folders).unwrap().join("\n"));
-    scenario.options.manifest = Some(("names".into(), names.into()));
+    scenario.options.manifest = Some(("names".into(), format!("{names}\n@exec /next\n").into()));
     scenario.with_disk = false;
     let image = scenario.image().unwrap();
     let files: Vec<_> = image.manifest.lines().filter(|line| line.starts_with("kernel/")).collect();

@@ -48,7 +48,7 @@ fn all_load_by_stream(board: &str, format: Format) {
     scenario.board.qemu.timeout_s = 600;
     let names = idle_modules(&scenario, modules(board, format));
     scenario.options.change.format = (format != Format::Xz).then_some(format);
-    scenario.options.manifest = Some(("names".into(), names.join("\n").into()));
+    scenario.options.manifest = Some(("names".into(), format!("{}\n@exec /next\n", names.join("\n")).into()));
     let built = scenario.image().unwrap();
     let root = scenario.kernel.tree.target_dir();
     let (mut flipped, mut streamed, mut plain) = (String::new(), String::new(), format!("@root {root}\n"));
