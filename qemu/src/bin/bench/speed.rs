@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use mkmodest::codec;
 use modest_index_writer::binary_index;
 use modest_loader::format::Format;
-use modest_qemu::{Scenario, modest, module_file, project};
+use modest_qemu::{Scenario, modest, module_file, project, unsigned};
 
 /// A board, and what compiles for it.
 struct Subject {
