@@ -12,6 +12,7 @@ use modest_loader::resolve::pattern::{matches_pattern, normalize_alias};
 use modest_loader::resolve::plan::{Action, Blacklists, Indexes, PlanError, Step, plan};
 use modest_loader::resolve::table::Table;
 
+use crate::text::commands;
 use crate::{Input, utf8};
 
 /// A key before its first wildcard, and from there.
@@ -132,17 +133,16 @@ pub fn config(data: &[u8]) {
     let mut few = vec![0; few_bytes];
     let fewer = configured(&files, cmdline, &mut few);
     // What is left out for want of memory is left out whole.
-    let mut lines = config.files.split_inclusive('\n');
-    for line in fewer.files.split_inclusive('\n') {
-        assert!(lines.any(|other| other == line), "{line:?}");
-    }
-    for line in config.files.split_inclusive('\n') {
-        let commands = ["alias ", "blacklist ", "options ", "install ", "remove ", "softdep ", "weakdep "];
-        assert!(line.ends_with('\n') && commands.iter().any(|command| line.starts_with(command)), "{line:?}");
+    let all_commands = commands(config.files);
+    let mut others = all_commands.iter();
+    for command in commands(fewer.files) {
+        assert!(others.any(|other| *other == command), "{command:?}");
     }
     if !files.iter().any(|file| file.contains('\\')) {
+        let lines =
+            all_commands.iter().map(|(kind, module, rest)| format!("{kind} {module} {rest}\n")).collect::<String>();
         let mut again = vec![0; CONFIG_BYTES];
-        assert_eq!(configured(&[config.files, ""], "", &mut again).files, config.files);
+        assert_eq!(configured(&[&lines, ""], "", &mut again).files, config.files);
     }
     let tables = [("modules.dep", 4), ("modules.alias", 5), ("modules.symbols", 6), ("modules.builtin", 7)];
     let [dep, alias, symbols, builtin] = tables.map(|(file, at)| Some(Table::text(file, &parts[at])));

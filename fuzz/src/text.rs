@@ -6,7 +6,7 @@ use modest_loader::kernel::lines::{LineError, Lines};
 use modest_loader::limits::{CMDLINE_BYTES, LINE_BYTES};
 use modest_loader::manifest::{Line, quote_param, size_bytes, time_ms};
 use modest_loader::name::{self, Name};
-use modest_loader::resolve::config::{Config, Writer};
+use modest_loader::resolve::config::{Config, Writer, each_command};
 use modest_loader::text::Words;
 
 use crate::Input;
@@ -187,22 +187,39 @@ pub fn cmdline(data: &[u8]) {
             fewer
         }
         Err(fewer) => {
-            assert!(config.cmdline.starts_with(fewer.cmdline), "{:?} of {:?}", fewer.cmdline, config.cmdline);
+            assert!(
+                commands(config.cmdline).starts_with(&commands(fewer.cmdline)),
+                "{:?} of {:?}",
+                fewer.cmdline,
+                config.cmdline
+            );
             fewer
         }
     };
     for config in [config, fewer] {
         assert!(config.files.is_empty());
-        for line in config.cmdline.split_inclusive('\n') {
-            let is_whole = line.ends_with('\n') && line.split(' ').count() >= 3;
-            assert!(is_whole && (line.starts_with("options ") || line.starts_with("blacklist ")), "{line:?}");
+        for (kind, ..) in commands(config.cmdline) {
+            assert!(["options", "blacklist"].contains(&kind), "{kind}: {:?}", config.cmdline);
         }
     }
     // What is for a module of modest's own name is not looked for.
-    let is_for_modules = config.cmdline.lines().any(|line| !line.starts_with("options modest "));
+    let is_for_modules =
+        commands(config.cmdline).iter().any(|(kind, module, _)| (*kind, *module) != ("options", "modest"));
     if is_for_modules && !cmdline.text().contains(['\x0b', '"']) {
         assert!(cmdline.is_about_modules(), "{:?}: {:?}", cmdline.text(), config.cmdline);
     }
+}
+
+/// The commands of a configuration's text, all of which is such.
+pub(crate) fn commands(text: &str) -> Vec<(&'static str, &str, &str)> {
+    let (mut commands, mut len) = (Vec::new(), text.len().min(1));
+    each_command(text, &mut |kind, module, rest| {
+        // Kind and two lengths of three bytes each.
+        len += 7 + module.len() + rest.len();
+        commands.push((kind, module, rest));
+    });
+    assert_eq!(len, text.len(), "{text:?}");
+    commands
 }
 
 fn written<'b>(cmdline: Cmdline, buf: &'b mut [u8]) -> Result<Config<'b>, Config<'b>> {

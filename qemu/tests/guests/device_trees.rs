@@ -10,6 +10,7 @@ use mkmodest::kernel::modprobe::Database;
 use mkmodest::kernel::{KernelPackage, KernelSymbols, Tree};
 use modest_loader::name::{self, Name};
 use modest_loader::resolve::plan::{Action, Blacklists};
+use modest_qemu::Scenario;
 
 /// A board whose kernel is read, how many trees come with that at least, and on how many of them the controller of an SD
 /// card, an eMMC or a UFS disk that is best off needs a module that modprobe does not bring.
@@ -85,4 +86,90 @@ fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn each_module_that_a_board_lists_is_missed_by_its_name() {
+    assert_eq!(left_out(&["mcimx6ul-evk", "raspi3b-usb", "hifive-unleashed"]), 12);
+}
+
+#[test]
+#[ignore = "of all boards: --include-ignored"]
+fn each_module_that_any_board_lists_is_missed_by_its_name() {
+    let boards = modest_qemu::boards().unwrap();
+    assert!(left_out(&boards.iter().map(String::as_str).collect::<Vec<_>>()) >= 40);
+}
+
+/// Of boards that have a device tree, each module in turn is left out: the image is refused beforehand, and the problem names
+/// the module. Returns their number.
+fn left_out(boards: &[&str]) -> usize {
+    // The watchdog is there to restart the board, not for its root.
+    const NOT_FOR_THE_ROOT: [&str; 1] = ["bcm2835_wdt"];
+    let (mut all, mut wrong) = (0, Vec::new());
+    for board in boards {
+        let mut scenario = Scenario::new(board, None).unwrap();
+        let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
+        let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
+        let Some(file) = scenario.kernel.device_tree() else { continue };
+        scenario.options.devices = Some(Arc::new(Devices::load(&file, drivers).unwrap()));
+        scenario.options.add_suppliers = false;
+        assert_eq!(problems(&scenario), [""; 0], "{board}");
+        for at in 0..scenario.board.modules.len() {
+            let module = scenario.board.modules.remove(at);
+            let name = name::of(&module.line).to_string();
+            if !NOT_FOR_THE_ROOT.contains(&name.as_str()) {
+                all += 1;
+                let told = problems(&scenario);
+                if !told.iter().any(|problem| problem.contains(&name)) {
+                    wrong.push(format!("{board} without {name}: {told:?}"));
+                }
+            }
+            scenario.board.modules.insert(at, module);
+        }
+    }
+    println!("{} of {all} named", all - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    all
+}
+
+/// What is wrong with the image of a board.
+fn problems(scenario: &Scenario) -> Vec<String> {
+    let report =
+        mkmodest::image::check(&scenario.board, &scenario.kernel.spec, &scenario.kernel.tree, &scenario.options);
+    let problems = report.unwrap().problems.into_iter().filter(|problem| problem.is_problem());
+    problems.map(|problem| problem.to_string()).collect()
+}
+
+/// `mkmodest board` writes what the boards have that it wrote: the modules on the way to the root.
+#[test]
+fn the_boards_that_were_written_are_what_mkmodest_board_writes() {
+    let written = [
+        "mcimx6ul-evk",
+        "mcimx7d-sabre",
+        "sabrelite",
+        "vexpress-a9",
+        "vexpress-a15",
+        "cubieboard",
+        "cubieboard-sata",
+        "highbank",
+        "raspi2b",
+        "raspi2b-usb",
+        "raspi3b-usb",
+    ];
+    for name in written {
+        let scenario = Scenario::new(name, None).unwrap();
+        let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
+        let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
+        let devices = Devices::load(&scenario.kernel.device_tree().unwrap(), drivers).unwrap();
+        let root = scenario.board.root_device.as_deref().map(|root| vec![devices.tree.find(root).unwrap()]);
+        let mut modules: Vec<String> = Vec::new();
+        for module in root.unwrap_or(devices.disks()).into_iter().flat_map(|device| devices.modules_to_disk(device)) {
+            if !modules.contains(&module) {
+                modules.push(module);
+            }
+        }
+        modules.push("ext4".into());
+        let listed: Vec<_> = scenario.board.modules.iter().map(|module| module.line.clone()).collect();
+        assert_eq!(listed, modules, "{name}");
+    }
 }

@@ -250,3 +250,22 @@ fn resolving_a_name_takes_little_memory() {
     let (path, name) = (kib("path "), kib("name "));
     assert!(name - path <= MOST_KIB, "{name} KiB by name, {path} by path");
 }
+
+/// What the kernel has no room for as it unpacks the initramfs, it leaves as zeros: a tmpfs takes half of the memory.
+#[test]
+fn a_file_that_was_not_unpacked_whole_is_said_to_end_in_zeros() {
+    let mut scenario = Scenario::with_manifest("lowram-armv7", Some("small"), "").unwrap().memory("32");
+    let image = scenario.module("modest_big").unwrap();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let manifest = names.map(|name| format!("/m/{name}.ko\n")).concat() + "@exec /none\n";
+    scenario.options.verbatim_manifest = Some(manifest.into());
+    scenario.options.compress = Format::Gzip;
+    for name in names {
+        scenario = scenario.file(&format!("/m/{name}.ko"), image.clone());
+    }
+    let console = scenario.append("rootfstype=tmpfs").boot().unwrap().wait_for("modest: stopped here").unwrap();
+    assert!(console.contains("Initramfs unpacking failed"), "{console}");
+    let says = ": the file ends in zeros: it was not written whole";
+    assert!(console.lines().any(|line| line.starts_with("modest: ") && line.contains(says)), "{console}");
+    assert!(!console.contains("stripped"), "{console}");
+}

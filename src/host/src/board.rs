@@ -154,6 +154,27 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// All of them.
+    pub const ALL: [Arch; 3] = [Arch::Aarch64, Arch::Armv7, Arch::Riscv64];
+
+    /// Its name in a board file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::Aarch64 => "aarch64",
+            Arch::Armv7 => "armv7",
+            Arch::Riscv64 => "riscv64",
+        }
+    }
+
+    /// QEMU's program for it.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            Arch::Aarch64 => "qemu-system-aarch64",
+            Arch::Armv7 => "qemu-system-arm",
+            Arch::Riscv64 => "qemu-system-riscv64",
+        }
+    }
+
     /// Debian's name of it.
     pub fn debian(self) -> &'static str {
         match self {

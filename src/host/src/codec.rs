@@ -3,8 +3,9 @@
 
 use std::io::{Read, Write};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
+use modest_loader::elf::{Fault, ends_in_zeros};
 use modest_loader::format::Format;
 
 /// The kernel's decoder allocates the dictionary whole, and a small machine has little.
@@ -15,8 +16,16 @@ const ZSTD_WINDOW_LOG: u32 = 17;
 
 /// Decompresses `bytes`, of whatever format their magic tells.
 pub fn decode(bytes: &[u8]) -> Result<Vec<u8>> {
+    decode_of(bytes, Format::of(bytes)).map_err(|error| match ends_in_zeros(&mut &*bytes) {
+        // Whatever a decoder misses first is missed because of that.
+        Ok(true) => anyhow!("{}", Fault::EndsInZeros),
+        _ => error,
+    })
+}
+
+fn decode_of(bytes: &[u8], format: Format) -> Result<Vec<u8>> {
     let mut image = Vec::new();
-    match Format::of(bytes) {
+    match format {
         Format::Plain => image.extend(bytes),
         Format::Gzip => drop(flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut image)?),
         Format::Xz => drop(XzReader::new(bytes, true).read_to_end(&mut image)?),
@@ -98,6 +107,10 @@ mod tests {
             if format != Format::Plain {
                 assert!(bytes.len() < image.len() / 2, "{format:?}: {}", bytes.len());
                 assert!(decode(&bytes[..bytes.len() / 2]).is_err(), "{format:?}");
+                // As the kernel leaves a file of an initramfs for which memory ran out.
+                let cut = [&bytes[..bytes.len() / 2], &vec![0; bytes.len() / 2]].concat();
+                let error = decode(&cut).unwrap_err().to_string();
+                assert!(error.starts_with("the file ends in zeros: it was not written whole"), "{error}");
             }
         }
     }

@@ -305,6 +305,19 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// A build without names refuses the line, whatever it says.
+    #[cfg(not(feature = "names"))]
+    fn parse_coldplug(_: &'a str, _: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        Ok(Line::Coldplug(""))
+    }
+
+    /// Likewise.
+    #[cfg(not(feature = "names"))]
+    fn parse_wait(_: &'a str, _: (usize, &'a str), _: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
+        Ok(Line::Wait(Wait { what: "", timeout_ms: None, optional: false }))
+    }
+
+    #[cfg(feature = "names")]
     #[inline(never)]
     fn parse_coldplug(line: &'a str, mut words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let buses = words.clone().next().map_or("", |(at, _)| text::cut(line, at).1.trim_ascii_end());
@@ -314,6 +327,7 @@ impl<'a> Line<'a> {
         }
     }
 
+    #[cfg(feature = "names")]
     #[inline(never)]
     fn parse_wait(line: &'a str, first: (usize, &'a str), words: Words<'a>) -> Result<Self, (usize, Problem<'a>)> {
         let mut wait = Wait { what: "", timeout_ms: None, optional: false };

@@ -4,7 +4,7 @@
 
 use super::problem::{Kind, Problem};
 use super::suppliers::DeviceSet;
-use crate::device_tree::NodeId;
+use crate::device_tree::{DISK_KINDS, DiskKind, NodeId};
 
 /// What the kernel's command line and the board say of the root.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +18,6 @@ pub struct Root<'a> {
     /// The board file, for messages.
     pub file: &'a str,
 }
-
-/// A kind of disks.
-struct Kin {
-    /// What the names of its devices begin with.
-    dev: &'static str,
-    /// The driver that makes a disk of it.
-    disk: &'static str,
-    /// Where the drivers of its controllers are, in paths of the kernel.
-    controllers: &'static [&'static str],
-}
-
-const KINDS: [Kin; 4] = [
-    Kin { dev: "mmcblk", disk: "mmc_block", controllers: &["/mmc/host/"] },
-    Kin { dev: "sd", disk: "sd_mod", controllers: &["/drivers/ata/", "/drivers/ufs/", "/scsi/ufs/", "/usb/storage/"] },
-    Kin { dev: "vd", disk: "virtio_blk", controllers: &["/drivers/virtio/"] },
-    Kin { dev: "nvme", disk: "nvme", controllers: &["/nvme/host/nvme"] },
-];
-
-/// Where the drivers of USB's host controllers are.
-const USB_HOSTS: [&str; 6] = ["/usb/host/", "/usb/dwc2/", "/usb/dwc3/", "/usb/chipidea/", "/usb/musb/", "/usb/cdns3/"];
 
 /// The file systems that a root on a disk may have.
 const FILE_SYSTEMS: [&str; 13] = [
@@ -106,21 +86,18 @@ fn no_disk(set: &DeviceSet, root: &Root, named: Option<NodeId>) -> Option<Proble
 }
 
 /// The kinds of disks that the root may be on; none if that cannot be known.
-fn kinds(set: &DeviceSet, word: &str, named: Option<NodeId>) -> Option<Vec<&'static Kin>> {
+fn kinds(set: &DeviceSet, word: &str, named: Option<NodeId>) -> Option<Vec<&'static DiskKind>> {
     if let Some(device) = named {
-        let of = |kind: &&Kin| is_driven_from(set, device, kind.controllers);
-        let own: Vec<_> = KINDS.iter().filter(of).collect();
-        let usb = || is_driven_from(set, device, &USB_HOSTS).then(|| vec![&KINDS[1]]);
-        return if own.is_empty() { usb() } else { Some(own) };
+        return set.devices.disk_kind(device).map(|kind| vec![kind]);
     }
     match word.strip_prefix("/dev/") {
         None => ["LABEL=", "UUID=", "PARTUUID=", "PARTLABEL="]
             .iter()
             .any(|known| word.starts_with(known))
-            .then(|| KINDS.iter().collect()),
-        Some(by) if by.starts_with("disk/by-") => Some(KINDS.iter().collect()),
+            .then(|| DISK_KINDS.iter().collect()),
+        Some(by) if by.starts_with("disk/by-") => Some(DISK_KINDS.iter().collect()),
         Some(name) => {
-            let own = KINDS.iter().filter(|kind| name.strip_prefix(kind.dev).is_some_and(|rest| !rest.is_empty()));
+            let own = DISK_KINDS.iter().filter(|kind| name.strip_prefix(kind.dev).is_some_and(|rest| !rest.is_empty()));
             let own: Vec<_> = own.collect();
             (!own.is_empty()).then_some(own)
         }
@@ -128,27 +105,17 @@ fn kinds(set: &DeviceSet, word: &str, named: Option<NodeId>) -> Option<Vec<&'sta
 }
 
 /// The devices of the tree that may bring a disk of that kind.
-fn candidates(set: &DeviceSet, kind: &Kin) -> Vec<NodeId> {
-    let is_mmc = |id: NodeId| {
-        let name = &set.devices.tree[id].name;
-        // One that a driver in the kernel has, whose name nobody knows.
-        ["mmc@", "sdhci@", "sdhc@", "sd@"].iter().any(|begin| name.starts_with(begin))
-            && set.devices.driver(id).is_builtin()
-    };
-    let of_kind = |id: &NodeId| {
-        is_driven_from(set, *id, kind.controllers)
-            || kind.dev == "mmcblk" && is_mmc(*id)
-            || kind.dev == "sd" && is_usb(set, *id)
-    };
+fn candidates(set: &DeviceSet, kind: &DiskKind) -> Vec<NodeId> {
+    let of_kind = |id: &NodeId| set.devices.disk_kind(*id).is_some_and(|own| own.dev == kind.dev);
     set.devices.ids().filter(of_kind).collect()
 }
 
 /// Whether something brings a disk of that kind.
-fn brings(set: &DeviceSet, kind: &Kin, candidates: &[NodeId]) -> bool {
+fn brings(set: &DeviceSet, kind: &DiskKind, candidates: &[NodeId]) -> bool {
     let drivers = &set.devices.drivers;
     let is_there = |name: &str| set.has(name) || drivers.is_builtin(name);
     let stores = is_there("usb_storage") || is_there("uas");
-    let is_served = |id: &NodeId| set.serves(*id) && (!is_usb(set, *id) || kind.dev != "sd" || stores);
+    let is_served = |id: &NodeId| set.serves(*id) && (!set.devices.is_usb_host(*id) || kind.dev != "sd" || stores);
     if candidates.iter().any(is_served) {
         return true;
     }
@@ -176,19 +143,7 @@ fn has_pci(set: &DeviceSet) -> bool {
 }
 
 fn usb_hosts<'a>(set: &'a DeviceSet) -> impl Iterator<Item = NodeId> + 'a {
-    set.devices.ids().filter(|id| is_usb(set, *id))
-}
-
-fn is_usb(set: &DeviceSet, id: NodeId) -> bool {
-    let is_unknown_host = || set.devices.tree[id].name.starts_with("usb@") && set.devices.driver(id).is_builtin();
-    is_driven_from(set, id, &USB_HOSTS) || is_unknown_host()
-}
-
-fn is_driven_from(set: &DeviceSet, device: NodeId, folders: &[&str]) -> bool {
-    let drivers = &set.devices.drivers;
-    let is_in =
-        |name: &String| drivers.path(name).is_some_and(|path| folders.iter().any(|folder| path.contains(folder)));
-    set.devices.driver(device).modules().iter().any(is_in)
+    set.devices.ids().filter(|id| set.devices.is_usb_host(*id))
 }
 
 /// What keeps a device from being driven, for people.

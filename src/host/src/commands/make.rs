@@ -10,7 +10,7 @@ use super::timed::Timed;
 use crate::board::Board;
 use crate::device_tree::{Devices, Drivers};
 use crate::image::{self, Image, Options};
-use crate::kernel::{KernelPackage, KernelSymbols, Tree};
+use crate::kernel::{KernelConfig, KernelPackage, KernelSymbols, Tree};
 use crate::module::file::Change;
 
 /// The modules that are meant, and what the image is to be made of but for its init.
@@ -42,6 +42,7 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
         require_firmware: choice.require_firmware,
         devices: Some(Arc::new(devices)),
         add_suppliers: !choice.no_suppliers && board.suppliers != Some(false),
+        kernel_config: KernelConfig::find(&tree, kernel.as_ref())?.map(Arc::new),
         symbols: symbols.map(Arc::new),
         ..Options::new(init)
     };

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod args;
+mod board;
 mod boot;
 mod check;
 mod completions;
@@ -12,6 +13,7 @@ mod make;
 mod needs;
 mod plan;
 mod timed;
+mod way;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -28,6 +30,7 @@ pub struct Cli {
 enum Command {
     Image(image::Args),
     Boot(boot::Args),
+    Board(board::Args),
     Plan(plan::Args),
     Check(check::Args),
     Needs(needs::Args),
@@ -40,6 +43,7 @@ impl Cli {
         match self.command {
             Command::Image(args) => image::run(args),
             Command::Boot(args) => boot::run(args),
+            Command::Board(args) => board::run(args),
             Command::Plan(args) => plan::run(args),
             Command::Check(args) => check::run(args),
             Command::Needs(args) => needs::run(args),

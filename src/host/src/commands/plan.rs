@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
+use super::make::devices;
+use super::way;
 use crate::board::Board;
 use crate::image::plan::{Plan, Source};
 use crate::kernel::modprobe::Database;
-use crate::kernel::{KernelPackage, Tree};
+use crate::kernel::{KernelPackage, KernelSymbols, Tree};
 
 /// Prints what to load for modules and aliases, in order, as modprobe resolves them
 #[derive(clap::Args)]
@@ -32,18 +34,33 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "manifest",
         value_parser = PossibleValuesParser::new(["manifest", "modprobe"]))]
     format: String,
+    /// Also what the devices of this device tree need on the way to their disks, first in order
+    #[arg(long, value_name = "FILE")]
+    dtb: Option<PathBuf>,
+    /// With --dtb: only the disk of this device, by the name, path or alias of its node
+    #[arg(long, value_name = "NODE", requires = "dtb")]
+    root: Option<String>,
+    /// With --dtb: what all devices need
+    #[arg(long, requires = "dtb")]
+    all: bool,
     /// Modules or aliases
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "dtb", value_name = "NAME")]
     names: Vec<String>,
 }
 
 /// Runs the command; returns the exit code.
 pub fn run(args: Args) -> Result<u8> {
-    let Args { modules, board, kernel, config, cmdline, format, names } = args;
+    let Args { modules, board, kernel, config, cmdline, format, dtb, root, all, names } = args;
     let tree = match (modules, board) {
         (Some(dir), _) => Tree::find(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?,
         (None, board) => KernelPackage::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
     };
+    let mut names = names;
+    if let Some(file) = dtb {
+        let (symbols, _) = KernelSymbols::find(&tree, None);
+        let devices = devices(Some(&file), &tree, symbols.as_ref())?;
+        names.splice(0..0, way::modules(&devices, root.as_deref(), all)?);
+    }
     let config: Vec<_> = config.iter().map(PathBuf::as_path).collect();
     let database = Database::read(&tree, &config, &cmdline, &mut |line| eprintln!("{line}"))?;
     if format == "modprobe" {

@@ -2,6 +2,7 @@
 //!
 //! Which modules an image has does not matter here; [`crate::check`] holds them to it.
 
+mod disks;
 mod drivers;
 mod file;
 mod links;
@@ -11,6 +12,7 @@ mod needs;
 mod property;
 mod tree;
 
+pub use disks::{DISK_KINDS, DiskKind};
 pub use drivers::{Driver, Drivers};
 pub use links::Link;
 pub use needs::{Devices, Need};

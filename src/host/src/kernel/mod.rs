@@ -2,6 +2,7 @@
 
 mod aliases;
 mod builtin;
+mod config;
 pub mod depmod;
 mod exporters;
 pub mod files;
@@ -15,6 +16,7 @@ mod symbols;
 mod tree;
 
 pub use builtin::{builtin_alias_bin, builtin_bin, builtin_files};
+pub use config::KernelConfig;
 pub use exporters::TreeSymbols;
 pub use package::{KernelPackage, cache};
 pub use symbols::KernelSymbols;

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, anyhow};
 use modest_loader::limits::{CMDLINE_CONFIG_BYTES, PATH_BYTES};
 use modest_loader::name::Name;
 use modest_loader::resolve::config::{Config, Writer};
-use modest_loader::resolve::pattern::matches_pattern;
 use modest_loader::resolve::plan::{Action, Blacklists, PlanError, Step};
 use modest_loader::resolve::{ResolveError, Tree};
 use modest_loader::sys::Linux;
@@ -71,9 +70,7 @@ impl Database {
 
     /// The names that configuration has as weak dependencies of the module `name`, as the kernel writes it.
     pub fn weakdeps<'d>(&'d self, name: &str) -> impl Iterator<Item = &'d str> + use<'d> {
-        let commands =
-            self.tree.config("").files.lines().filter_map(|line| line.strip_prefix("weakdep ")?.split_once(' '));
-        let own: Vec<_> = commands.filter(|(pattern, _)| matches_pattern(pattern, name)).collect();
-        own.into_iter().flat_map(|(_, names)| names.split_ascii_whitespace())
+        let own: Vec<_> = self.tree.config("").weakdeps(name).collect();
+        own.into_iter()
     }
 }

@@ -366,4 +366,6 @@ pub fn with_image<K: Kernel>(
 }
 
 #[cfg(test)]
+mod injection_tests;
+#[cfg(test)]
 mod tests;

@@ -64,6 +64,21 @@ enum Kind {
     Options = 1 << 3,
     Remove = 1 << 4,
     Softdep = 1 << 5,
+    /// Nothing is loaded for it; images bring what it names.
+    Weakdep = 1 << 6,
+}
+
+impl Kind {
+    /// All, each with its name in a file.
+    const ALL: [(Kind, &str); 7] = [
+        (Kind::Alias, "alias"),
+        (Kind::Blacklist, "blacklist"),
+        (Kind::Install, "install"),
+        (Kind::Options, "options"),
+        (Kind::Remove, "remove"),
+        (Kind::Softdep, "softdep"),
+        (Kind::Weakdep, "weakdep"),
+    ];
 }
 
 /// A command: the name or pattern that it is for, and the rest.
@@ -218,8 +233,7 @@ impl<'b> Writer<'b> {
             "install" => Kind::Install,
             "remove" => Kind::Remove,
             "softdep" => Kind::Softdep,
-            // Nothing is loaded for it.
-            "weakdep" => return Ok(()),
+            "weakdep" => Kind::Weakdep,
             _ => return Err(ConfigError::Line),
         };
         self.command(kind, module, rest)
@@ -391,10 +405,28 @@ impl<'c> Config<'c> {
         install.map(|command| (command.module, Some(command.rest))).or_else(|| Some((remove()?.module, None)))
     }
 
+    /// What `weakdep` commands name for a module, which is as the kernel writes it.
+    pub fn weakdeps(self, name: &str) -> impl Iterator<Item = &'c str> {
+        let found = self.commands(Kind::Weakdep).filter(move |command| matches_pattern(command.module, name));
+        found.flat_map(|command| command.rest.split_ascii_whitespace())
+    }
+
     /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty where there is none.
     pub fn softdep(self, name: &str) -> &'c str {
         let first = self.commands(Kind::Softdep).find(|command| matches_pattern(command.module, name));
         first.map_or("", |command| command.rest)
+    }
+}
+
+/// Hands each command of `text`, one of those of a [`Config`], to `visit`: its kind's name, its module's, and the rest.
+pub fn each_command<'c>(text: &'c str, visit: &mut dyn FnMut(&'static str, &'c str, &'c str)) {
+    let mut rest = text::cut(text, 1.min(text.len())).1;
+    while let Some(first) = rest.bytes().next()
+        && let Some((kind, name)) = Kind::ALL.into_iter().find(|(kind, _)| *kind as u8 == first)
+        && let Some((command, behind)) = first_of(kind, rest)
+    {
+        visit(name, command.module, command.rest);
+        rest = behind;
     }
 }
 
@@ -431,15 +463,8 @@ pub enum When {
 /// The commands of a text of records, one to a line, as a file would have them.
 #[cfg(test)]
 pub(crate) fn lines_of(text: &str) -> String {
-    use Kind::*;
-    let (mut lines, mut rest) = (String::new(), text::cut(text, 1.min(text.len())).1);
-    while !rest.is_empty() {
-        let all = [Alias, Blacklist, Install, Options, Remove, Softdep];
-        let kind = all.into_iter().find(|kind| *kind as u8 == rest.as_bytes()[0]).expect("a kind");
-        let (command, behind) = first_of(kind, rest).expect("a record");
-        lines += &format!("{} {} {}\n", format!("{kind:?}").to_lowercase(), command.module, command.rest);
-        rest = behind;
-    }
+    let mut lines = String::new();
+    each_command(text, &mut |kind, module, rest| lines += &format!("{kind} {module} {rest}\n"));
     lines
 }
 

@@ -5,7 +5,7 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 
 use linux_raw_sys::{general as nr, net, netlink};
 
-use super::arch;
+use super::{arch, gate};
 use crate::errno::Errno;
 use crate::kernel::{FileKind, Stat};
 use crate::report::Output;
@@ -94,7 +94,7 @@ fn call3(number: u32, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
 #[inline(never)]
 fn call6(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: private to this file, whose functions pass pointers and lengths of live, correctly typed memory.
-    result(unsafe { arch::syscall(number, args) })
+    result(unsafe { gate::syscall(number, args) })
 }
 
 /// What a system call returned.

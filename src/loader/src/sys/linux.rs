@@ -6,7 +6,7 @@ use linux_raw_sys::general as nr;
 
 use super::calls::*;
 use super::paged::Paged;
-use super::{arch, child, stream, worker};
+use super::{arch, child, gate, stream, worker};
 use crate::errno::Errno;
 use crate::kernel::{Kernel, Opener, Stat, StreamError, WorkerError};
 use crate::limits::SPAWN_STRINGS;
@@ -67,7 +67,7 @@ impl Kernel for Linux {
     }
 
     fn stream_module(&self, len_bytes: usize, params: &CStr, open: Opener) -> Result<(), StreamError> {
-        stream::stream(len_bytes, open, |at| (nr::__NR_init_module, [at, len_bytes, params.as_ptr() as usize]))
+        stream::stream(len_bytes, open, |at| gate::init_module(at, len_bytes, params.as_ptr() as usize))
     }
 
     fn free_bytes(&self) -> u64 {

@@ -15,6 +15,11 @@ mod arch;
 pub mod bench;
 mod calls;
 mod child;
+#[cfg(not(test))]
+mod gate;
+#[cfg(test)]
+#[path = "injected.rs"]
+pub(crate) mod gate;
 mod linux;
 mod paged;
 mod stream;

@@ -159,6 +159,8 @@ fn is_about_file(errno: Errno) -> bool {
             | Errno::EKEYREVOKED
             | Errno::EBADMSG
             | Errno::ENOPKG
+            // Of a file that it cannot unpack to its end, the kernel leaves the descriptor open (init/initramfs.c).
+            | Errno::ETXTBSY
     )
 }
 

@@ -243,6 +243,9 @@ fn a_file_that_was_not_written_whole_is_named() {
     half[len / 2..].fill(0);
     let fake = Fake::default().with_file("/m.ko", &half);
     assert_eq!(reported(&fake, E::ENOEXEC, "x"), format!("ENOEXEC: {zeros}"));
+    assert_eq!(reported(&fake, E::ETXTBSY, "x"), format!("ETXTBSY: {zeros}"));
+    let whole = Fake::default().with_file("/m.ko", &made(GOOD));
+    assert!(reported(&whole, E::ETXTBSY, "x").starts_with("ETXTBSY: the file is open for writing"));
     let compressed = [&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], &[0; 100]].concat();
     let fake = Fake::default().with_file("/m.ko", &compressed);
     assert_eq!(reported(&fake, E::EINVAL, "x"), format!("EINVAL: {zeros}"));
