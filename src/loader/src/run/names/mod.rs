@@ -54,8 +54,9 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
             return Ok(tree);
         }
         let folder = resolve::tree_folder(self.kernel, &self.root)?;
-        let log = &mut *self.log;
+        let (log, repeats, shows_all) = (&mut *self.log, &mut self.repeats, self.options.dry_run);
         let mut tell = |file: &str, number: usize, error: ConfigError| match number {
+            _ if !shows_all && !repeats.is_news(Kind::Config) => {}
             0 => log.line(Level::Error, format_args!("{file}: {error}; left out")),
             _ => log.line(Level::Error, format_args!("{file}:{number}: {error}; left out")),
         };
