@@ -357,7 +357,7 @@ fn table(subject: &Subject, machine: &Machine, all: &[Figures], devices: &[u64; 
     let [first, again, wait] = devices;
     let _ = writeln!(
         text,
-        "\n`@coldplug` takes {first} ms, and {again} ms where nothing is left to do; `@coldplug` and then a `@wait` of \
+        "\n`@coldplug` takes {first} ms, and {again} ms where nothing is left to do; `@coldplug` and then a `@wait` of\n\
          5 s for what does not come {wait} ms."
     );
     text
