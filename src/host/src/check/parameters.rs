@@ -35,7 +35,7 @@ pub fn argument(info: &ModuleInfo, name: &str, value: Option<&str>) -> Result<()
         if info.unnamed_parameters > 0 {
             return Ok(());
         }
-        return Err(unknown(info, name));
+        return Err(unknown(info, name, value));
     };
     let Some(kind) = parameter.kind.as_deref() else { return Ok(()) };
     let (element, is_array) = kind.strip_prefix("array of ").map_or((kind, false), |element| (element, true));
@@ -64,7 +64,7 @@ pub fn argument(info: &ModuleInfo, name: &str, value: Option<&str>) -> Result<()
     }
 }
 
-fn unknown(info: &ModuleInfo, name: &str) -> (String, String) {
+fn unknown(info: &ModuleInfo, name: &str, value: Option<&str>) -> (String, String) {
     const NEAR: f64 = 0.7;
     let shown = |parameter: &Parameter| match &parameter.kind {
         Some(kind) => format!("`{}` ({kind})", parameter.name),
@@ -83,12 +83,18 @@ fn unknown(info: &ModuleInfo, name: &str) -> (String, String) {
         Some(near) => {
             (format!("parameter `{name}` unknown; it has {}", shown(near)), format!("write `{}=`", near.name))
         }
-        None if info.parameters.is_empty() => {
-            (format!("parameter `{name}` unknown; it has none"), "leave it out".into())
-        }
         None => {
             let all: Vec<_> = info.parameters.iter().map(shown).collect();
-            (format!("parameter `{name}` unknown; it has {}", all.join(", ")), "write one of these".into())
+            let (has, remedy) = match all.is_empty() {
+                true => ("none".into(), "leave it out"),
+                false => (all.join(", "), "write one of these"),
+            };
+            // Lists of other tools may have several modules in a line.
+            let remedy = match value {
+                None => format!("if `{name}` is a module, write one module to a line"),
+                Some(_) => remedy.into(),
+            };
+            (format!("parameter `{name}` unknown; it has {has}"), remedy)
         }
     }
 }

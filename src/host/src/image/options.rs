@@ -9,6 +9,7 @@ use super::places::INIT;
 use crate::board::Arch;
 use crate::device_tree::Devices;
 use crate::kernel::KernelSymbols;
+use crate::kernel::config::ConfigFiles;
 use crate::module::file::Change;
 
 /// What an image is made of, but for its board.
@@ -33,6 +34,10 @@ pub struct Options {
     pub include: Vec<String>,
     /// Folders with files of modprobe.d.
     pub config: Vec<PathBuf>,
+    /// Single files of configuration, whose folder is the first of [`Options::config`].
+    pub config_files: Option<Arc<ConfigFiles>>,
+    /// Whether entries are left out that the tree has no module for.
+    pub allow_missing: bool,
     /// Where the firmware is that modules ask for.
     pub firmware: Option<PathBuf>,
     /// The devices that the board has, as far as a device tree tells them.
@@ -73,6 +78,8 @@ impl Options {
             verbatim_manifest: None,
             include: Vec::new(),
             config: Vec::new(),
+            config_files: None,
+            allow_missing: false,
             firmware: None,
             devices: None,
             add_suppliers: true,
@@ -85,6 +92,11 @@ impl Options {
 
     pub(crate) fn config_folders(&self) -> Vec<&Path> {
         self.config.iter().map(PathBuf::as_path).collect()
+    }
+
+    /// A message about configuration, with the names of the files that the user has.
+    pub(crate) fn named(&self, message: &str) -> String {
+        self.config_files.as_ref().map_or(message.into(), |files| files.named(message))
     }
 }
 

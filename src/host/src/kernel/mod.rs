@@ -2,6 +2,7 @@
 
 mod aliases;
 mod builtin;
+pub mod config;
 pub mod depmod;
 mod exporters;
 pub mod files;
