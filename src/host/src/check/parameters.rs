@@ -85,14 +85,14 @@ fn unknown(info: &ModuleInfo, name: &str, value: Option<&str>) -> (String, Strin
         }
         None => {
             let all: Vec<_> = info.parameters.iter().map(shown).collect();
-            let (has, remedy) = match all.is_empty() {
-                true => ("none".into(), "leave it out"),
-                false => (all.join(", "), "write one of these"),
-            };
+            let has = if all.is_empty() { "none".into() } else { all.join(", ") };
             // Lists of other tools may have several modules in a line.
-            let remedy = match value {
-                None => format!("if `{name}` is a module, write one module to a line"),
-                Some(_) => remedy.into(),
+            let one = format!("if `{name}` is a module, write one module to a line");
+            let remedy = match (value, all.is_empty()) {
+                (None, true) => one,
+                (None, false) => format!("write one of these; {one}"),
+                (Some(_), true) => "leave it out".into(),
+                (Some(_), false) => "write one of these".into(),
             };
             (format!("parameter `{name}` unknown; it has {has}"), remedy)
         }

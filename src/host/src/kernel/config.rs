@@ -91,9 +91,9 @@ mod tests {
         let [none, file, other, empty, good] =
             ["none", "file", "other", "empty", "good"].map(|name| tmp.path().join(name));
         fs::write(&file, "options a b=1\n").unwrap();
-        [&other, &empty, &good].map(|folder| fs::create_dir(folder).unwrap());
+        [&other, &empty, &good].iter().for_each(|folder| fs::create_dir(folder).unwrap());
         fs::write(other.join("modules.options"), "").unwrap();
-        [good.join("a.conf"), good.join("README")].map(|file| fs::write(file, "").unwrap());
+        ["a.conf", "README"].iter().for_each(|name| fs::write(good.join(name), "").unwrap());
         for (folder, says) in [
             (&none, "none: No such file or directory"),
             (&file, "file: a file; expected a folder, or --config-file "),
