@@ -4,6 +4,7 @@
 //! All decisions are here, for `mkmodest image` and `mkmodest check` alike. What can only be guessed is let be: a set that
 //! loads is never refused. docs/checks.md lists what is looked at.
 
+mod config;
 mod firmware;
 mod member;
 mod misuse;
@@ -17,6 +18,7 @@ mod set;
 mod suppliers;
 mod versions;
 
+pub use config::{config, unreadable_firmware};
 pub use firmware::firmware;
 pub use member::{Around, Member};
 pub use module::module;

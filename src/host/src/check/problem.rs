@@ -34,6 +34,7 @@ pub enum Level {
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum Kind {
+    Config,
     Elf,
     File,
     Firmware,

@@ -9,7 +9,7 @@ use super::make::devices;
 use super::way;
 use crate::board::Board;
 use crate::image::plan::{Plan, Source};
-use crate::kernel::config::given;
+use crate::kernel::config_files::given;
 use crate::kernel::modprobe::Database;
 use crate::kernel::{KernelPackage, KernelSymbols, Tree};
 

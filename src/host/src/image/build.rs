@@ -69,7 +69,7 @@ pub fn build(board: &Board, kernel: &KernelSpec, tree: &Tree, options: &Options)
     for ModuleFile { file, bytes, .. } in &files {
         archive.file(&format!("{}/{file}", tree.target_dir()), 0o644, bytes.clone())?;
     }
-    notes.extend(add_firmware(&mut archive, &files, options)?);
+    notes.extend(add_firmware(&mut archive, &files, &tree.release, options)?);
     for Extra { path, mode, bytes } in &options.extra {
         let kind = if mode & S_IFMT == 0 { S_IFREG } else { 0 };
         archive.add(path, Node { mode: mode | kind, bytes: bytes.clone(), ..Node::default() })?;
@@ -133,7 +133,9 @@ fn add_base(archive: &mut Archive, board: &Board, options: &Options) -> Result<(
 }
 
 /// Adds the firmware that modules name, from the folder of [`Options::firmware`]; without that, a note names it.
-fn add_firmware(archive: &mut Archive, files: &[ModuleFile], options: &Options) -> Result<Option<String>> {
+fn add_firmware(
+    archive: &mut Archive, files: &[ModuleFile], release: &str, options: &Options,
+) -> Result<Option<String>> {
     let mut missing = Vec::new();
     for wanted in files.iter().flat_map(|module| &module.info.firmware) {
         let Some(dir) = &options.firmware else {
@@ -142,7 +144,7 @@ fn add_firmware(archive: &mut Archive, files: &[ModuleFile], options: &Options) 
             }
             continue;
         };
-        for (name, path) in firmware_files(dir, wanted)? {
+        for (name, path) in firmware_files(dir, wanted, release)? {
             let bytes = fs::read(&path).with_context(|| format!("{}", path.display()))?;
             archive.file(&format!("/lib/firmware/{name}"), 0o644, bytes)?;
         }

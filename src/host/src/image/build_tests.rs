@@ -413,3 +413,27 @@ fn the_suppliers_of_a_device_tree_go_first() {
                 virtio_blk, or write suppliers = true in the board file";
     assert!(error.ends_with(says), "{error}");
 }
+
+#[test]
+fn firmware_is_what_the_device_tree_names_too_and_what_the_kernel_can_read() {
+    let mut fixture = fixture();
+    let alias = b"alias of:N*T*Cdisk virtio_blk\n";
+    fs::write(fixture.tree.dir.join("modules.alias"), alias).unwrap();
+    let drivers = device_tree::Drivers::read(&fixture.tree, None).unwrap();
+    let devices = device_tree::made::tree("disk@2 { compatible = s:disk; firmware-name = s:fw/c.bin }");
+    fixture.options.devices = Some(device_tree::Devices::new(devices, drivers).into());
+    let image = built(&fixture);
+    assert!(entries(&image.bytes).iter().any(|(name, ..)| name == "lib/firmware/fw/c.bin"));
+    // fw/a.bin is there in zstd alone.
+    let text = "CONFIG_MODULES=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_DEVTMPFS=y\nCONFIG_PROC_FS=y\nCONFIG_SYSFS=y\n";
+    let config = crate::kernel::KernelConfig::parse(std::path::Path::new("config"), text);
+    fixture.options.kernel_config = Some(config.into());
+    fixture.options.compress = Format::Gzip;
+    let board = board(MINIMAL).unwrap();
+    let error = build(&board, &board.kernels[0], &fixture.tree, &fixture.options).unwrap_err().to_string();
+    let firmware = "asks for firmware fw/a.bin, which is there as fw/a.bin.zst; this kernel lacks \
+                    CONFIG_FW_LOADER_COMPRESS_ZSTD: decompress it";
+    let image = "config: it cannot decompress the image: CONFIG_RD_GZIP is not set: build the kernel with CONFIG_RD_GZIP, or \
+                 choose another --compress";
+    assert!(error.contains(firmware) && error.contains(image), "{error}");
+}

@@ -1,7 +1,7 @@
 //! The modules of an image and its manifest, and what is wrong with them.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use modest_loader::manifest::Line;
@@ -12,7 +12,7 @@ use super::include::Included;
 use super::options::Options;
 use super::plan::{Plan, Source};
 use crate::board::{Board, KernelSpec};
-use crate::check::{self, Around, DeviceSet, Member, Problem};
+use crate::check::{self, Around, DeviceSet, Kind, Member, Problem};
 use crate::device_tree::Devices;
 use crate::kernel::modprobe::Database;
 use crate::kernel::{Tree, TreeSymbols};
@@ -57,6 +57,7 @@ impl Contents {
         let read = |file: &str| ModuleFile::read(&tree.dir, file, options.change);
         let mut files = plan.steps().map(|step| read(&step.file)).collect::<Result<Vec<_>>>()?;
         let loaded = files.len();
+        add_named_firmware(&mut files, options);
         let comment = format!("{}, Linux {}", board.name, tree.release);
         let manifest = plan.manifest(&comment, tree, &files, options.pin)?;
         notes.extend(plan.notes().map(String::from));
@@ -80,6 +81,7 @@ impl Contents {
             }
             notes.append(&mut included.notes);
         }
+        add_named_firmware(&mut files[loaded..], options);
         if wanted.is_empty() && has_line(&text, |line| matches!(line, Line::Coldplug(_))) {
             notes.push("@coldplug finds no more than the manifest loads: nothing is included".into());
         }
@@ -102,6 +104,9 @@ impl Contents {
             tree: Some(&tree_symbols),
         };
         let mut problems = check::set(loaded, later, around);
+        if let Some(config) = options.kernel_config.as_deref() {
+            problems.extend(check::config(config, options.compress));
+        }
         if let Some(devices) = options.devices.as_deref() {
             let all = names(self.files.iter().map(|file| file.file.as_str()));
             let (loaded, later) = all.split_at(self.loaded);
@@ -115,10 +120,24 @@ impl Contents {
         }
         if let Some(dir) = &options.firmware {
             for (i, member) in members.iter().enumerate() {
-                problems.extend(missing_firmware(member, dir, i < self.loaded, options.require_firmware)?);
+                problems.extend(missing_firmware(member, dir, &tree.release, i < self.loaded, options)?);
             }
         }
         Ok(problems)
+    }
+}
+
+/// Adds the firmware that the device tree names for the devices that modules drive (`firmware-name`).
+fn add_named_firmware(files: &mut [ModuleFile], options: &Options) {
+    let Some(devices) = options.devices.as_deref() else { return };
+    for file in files {
+        for device in devices.driven_by(&name::of(&file.file).to_string()) {
+            for named in devices.tree[device].texts("firmware-name") {
+                if !file.info.firmware.iter().any(|known| known == named) {
+                    file.info.firmware.push(named.into());
+                }
+            }
+        }
     }
 }
 
@@ -142,15 +161,31 @@ fn names<'a>(files: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// The problem that a module has for want of firmware in `dir`, if it has one: see [`check::firmware`].
-fn missing_firmware(member: &Member, dir: &Path, is_loaded: bool, is_strict: bool) -> Result<Option<Problem>> {
-    let mut there = HashSet::new();
+fn missing_firmware(
+    member: &Member, dir: &Path, release: &str, is_loaded: bool, options: &Options,
+) -> Result<Vec<Problem>> {
+    let (mut there, mut problems) = (HashSet::new(), Vec::new());
     for wanted in &member.info.firmware {
-        if !firmware_files(dir, wanted)?.is_empty() {
+        let files = firmware_files(dir, wanted, release)?;
+        if !files.is_empty() {
             there.insert(wanted.as_str());
         }
+        problems.extend(unreadable(member.file, wanted, &files, options));
     }
     let (is_there, place) = (|wanted: &str| there.contains(wanted), dir.display().to_string());
-    Ok(check::firmware(member.file, &member.info.firmware, &is_there, &place, is_loaded, is_strict))
+    let is_strict = options.require_firmware;
+    problems.extend(check::firmware(member.file, &member.info.firmware, &is_there, &place, is_loaded, is_strict));
+    Ok(problems)
+}
+
+/// The problem of firmware that is there, but not as this kernel reads it.
+fn unreadable(file: &str, wanted: &str, files: &[(String, PathBuf)], options: &Options) -> Option<Problem> {
+    let config = options.kernel_config.as_deref()?;
+    let lacks = |(name, _): &(String, PathBuf)| check::unreadable_firmware(config, name);
+    let lacking: Vec<_> = files.iter().filter_map(lacks).collect();
+    let option = lacking.first().filter(|_| lacking.len() == files.len())?;
+    let cause = format!("asks for firmware {wanted}, which is there as {}; this kernel lacks {option}", files[0].0);
+    Some(Problem::new(Kind::Firmware, file, cause, "decompress it"))
 }
 
 /// What to include, each with the place that it comes from.

@@ -8,8 +8,8 @@ use modest_loader::format::Format;
 use super::places::INIT;
 use crate::board::Arch;
 use crate::device_tree::Devices;
-use crate::kernel::KernelSymbols;
-use crate::kernel::config::ConfigFiles;
+use crate::kernel::config_files::ConfigFiles;
+use crate::kernel::{KernelConfig, KernelSymbols};
 use crate::module::file::Change;
 
 /// What an image is made of, but for its board.
@@ -44,6 +44,8 @@ pub struct Options {
     pub devices: Option<Arc<Devices>>,
     /// Whether the modules of suppliers are added that the devices need.
     pub add_suppliers: bool,
+    /// What the kernel was built with, where that is known.
+    pub kernel_config: Option<Arc<KernelConfig>>,
     /// What tells the symbols that the kernel exports.
     pub symbols: Option<Arc<KernelSymbols>>,
     /// Whether firmware that is missing from [`Options::firmware`] is a problem, whatever else is there.
@@ -83,6 +85,7 @@ impl Options {
             firmware: None,
             devices: None,
             add_suppliers: true,
+            kernel_config: None,
             symbols: None,
             require_firmware: false,
             force: false,

@@ -2,7 +2,8 @@
 
 mod aliases;
 mod builtin;
-pub mod config;
+mod config;
+pub mod config_files;
 pub mod depmod;
 mod exporters;
 pub mod files;
@@ -16,6 +17,7 @@ mod symbols;
 mod tree;
 
 pub use builtin::{builtin_alias_bin, builtin_bin, builtin_files};
+pub use config::KernelConfig;
 pub use exporters::TreeSymbols;
 pub use package::{KernelPackage, cache};
 pub use symbols::KernelSymbols;
