@@ -17,12 +17,18 @@ pub(super) enum Kind {
     Present,
     /// A module is left out.
     Skipped,
+    /// A line of modprobe.d, or all of a file, is.
+    #[cfg(feature = "names")]
+    Config,
 }
+
+/// How many kinds there are.
+const KINDS: usize = 6;
 
 /// How many lines of each kind there were.
 #[derive(Default)]
 pub(super) struct Repeats {
-    of_kind: [usize; Kind::Skipped as usize + 1],
+    of_kind: [usize; KINDS],
     /// Those that were only counted.
     unreported: usize,
 }

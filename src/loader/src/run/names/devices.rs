@@ -51,7 +51,7 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     }
 
     fn has_tried(&mut self, key: u32, done: Done) {
-        if self.names.tried.push((key, done)).is_err() {
+        if self.names.tried.push((key, done)).is_err() && !core::mem::replace(&mut self.names.is_over_tried, true) {
             self.log.line(Level::Error, format_args!("more modules for devices than PLUG_TRIED, {PLUG_TRIED}"));
         }
     }

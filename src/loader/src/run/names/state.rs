@@ -20,6 +20,8 @@ pub(in crate::run) struct Names<'r, K: Kernel> {
     pub cmdline: &'r str,
     /// The buses of all `@coldplug` so far, if there was one.
     pub buses: Option<heapless::String<BUSES_BYTES>>,
+    /// Whether there were more than that remembers, which is reported once.
+    pub is_over_tried: bool,
     /// What became of each module that a device asked for, by the hash of its name: two of the same are one module less on one
     /// machine of millions.
     pub tried: heapless::Vec<(u32, Done), PLUG_TRIED>,
@@ -33,7 +35,7 @@ impl<'r, K: Kernel> Names<'r, K> {
     pub(in crate::run) fn new<L: Log>(log: &mut L, cmdline: Cmdline, buf: &'r mut [u8], has_words: bool) -> Self {
         let cmdline = if has_words { config(log, cmdline, buf) } else { "" };
         let (buses, tried) = (None, heapless::Vec::new());
-        Names { tree: None, stems: None, cmdline, buses, tried, asked: [0; PLUG_ASKED] }
+        Names { tree: None, stems: None, is_over_tried: false, cmdline, buses, tried, asked: [0; PLUG_ASKED] }
     }
 
     /// The kernel command line does not count.

@@ -61,6 +61,17 @@ fn a_soft_dependency_that_fails_is_no_failure() {
 }
 
 #[test]
+fn a_soft_dependency_that_failed_is_not_tried_for_another_module() {
+    let config = "softdep a pre: c\nsoftdep bus pre: c\nsoftdep disk pre: c\n";
+    let fake = tree("a\nbus\ndisk\nc\n", config).answering(&[Err(Errno::ENODEV)]);
+    let (outcome, lines, calls) = run_on(&fake, "");
+    // Who asks for it by its name has it tried.
+    assert_eq!(calls, ["c", "a", "bus", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("ENODEV")).count(), 1, "{lines:?}");
+    assert_eq!((outcome.loaded, outcome.failed), (4, 0));
+}
+
+#[test]
 fn modules_of_another_kernel_are_named() {
     let fake = Fake::default().with_file("/m", b"a\n").with_file("/lib/modules/6.12.0/modules.dep", b"a.ko:\n");
     let (outcome, lines, _) = run_on(&fake, "");
@@ -182,13 +193,14 @@ fn over_the_limits_is_told() {
     let (outcome, ..) = run_on(&tree(&format!("@coldplug\n@coldplug {buses}\n"), ""), "");
     assert_eq!(outcome.failed, 0);
     let (mut fake, mut alias) = (Fake::default().with_file("/m", b"@coldplug\n"), String::new());
-    for i in 0..=PLUG_TRIED {
+    for i in 0..PLUG_TRIED + 20 {
         fake = fake.with_file(&format!("/sys/bus/pci/devices/{i}/uevent"), format!("MODALIAS=pci:{i}\n").as_bytes());
         alias += &format!("alias pci:{i} m{i}\n");
     }
     let fake = fake.with_file("/lib/modules/6.1.0-test/modules.alias", alias.as_bytes());
     let (_, lines, _) = run_on(&fake, "");
-    assert!(lines.iter().any(|line| line == "Error more modules for devices than PLUG_TRIED, 256"), "{lines:?}");
+    let says = |line: &&String| *line == "Error more modules for devices than PLUG_TRIED, 256";
+    assert_eq!(lines.iter().filter(says).count(), 1, "{lines:?}");
     let commas = format!("modprobe.blacklist={}", ",".repeat(CMDLINE_BYTES - 100));
     let (outcome, lines, _) = run_on(&tree("a\n", ""), &commas);
     assert_eq!((outcome.loaded, lines.len()), (1, 1), "{lines:?}");
@@ -269,4 +281,13 @@ fn a_name_that_no_folder_has_costs_no_look_into_it() {
     let outcome = run(&fake, &mut Lines::default(), &options, &mut [0; RUN_BYTES]);
     assert_eq!((outcome.loaded, outcome.failed), (1, 1001));
     assert!(listed(&fake) < 10, "{}", listed(&fake));
+}
+
+#[test]
+fn many_files_of_modprobe_d_are_wrong_as_one_is() {
+    let fake = (0..300)
+        .fold(tree("a\n", ""), |fake, i| fake.with_file(&format!("/etc/modprobe.d/n{i}.conf"), b"nonsense a\n"));
+    let (outcome, lines, _) = run_on(&fake, "");
+    assert_eq!((outcome.loaded, lines.len()), (1, 100 + 1 + 1), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "Error and 200 more like those: over REPORTED_ALIKE, 100, of a kind");
 }
