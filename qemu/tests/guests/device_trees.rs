@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mkmodest::check::DeviceSet;
 use mkmodest::device_tree::{DeviceTree, Devices, Drivers};
+use mkmodest::disk::MARKER;
 use mkmodest::kernel::modprobe::Database;
 use mkmodest::kernel::{KernelPackage, KernelSymbols, Tree};
 use modest_loader::name::{self, Name};
@@ -33,6 +35,7 @@ fn all_device_trees_are_read() {
             let devices = Devices::new(DeviceTree::load(&file).unwrap(), drivers.clone());
             read += 1;
             let extra = fewest_extra(&devices, &kernel.tree, &database, &file);
+            assert_eq!(missed_on_the_way(&devices), [""; 0], "{}", file.display());
             with_disk += usize::from(extra.is_some());
             supplied += usize::from(extra.is_some_and(|extra| extra > 0));
         }
@@ -45,6 +48,13 @@ fn all_device_trees_are_read() {
         );
         assert!(read >= at_least && supplied >= supplied_at_least, "{read} {supplied}");
     }
+}
+
+/// What `mkmodest check` would miss of what `mkmodest board` would write.
+fn missed_on_the_way(devices: &Devices) -> Vec<String> {
+    let loaded = devices.modules_to_disks(&devices.disks());
+    let set = DeviceSet { devices, loaded: &loaded, later: &[], root: None };
+    set.problems().iter().filter(|problem| problem.is_problem()).map(ToString::to_string).collect()
 }
 
 /// The number of modules that the best-off disk controller of a board needs and modprobe of its driver does not bring.
@@ -162,14 +172,42 @@ fn the_boards_that_were_written_are_what_mkmodest_board_writes() {
         let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
         let devices = Devices::load(&scenario.kernel.device_tree().unwrap(), drivers).unwrap();
         let root = scenario.board.root_device.as_deref().map(|root| vec![devices.tree.find(root).unwrap()]);
-        let mut modules: Vec<String> = Vec::new();
-        for module in root.unwrap_or(devices.disks()).into_iter().flat_map(|device| devices.modules_to_disk(device)) {
-            if !modules.contains(&module) {
-                modules.push(module);
-            }
-        }
+        let mut modules = devices.modules_to_disks(&root.unwrap_or(devices.disks()));
         modules.push("ext4".into());
         let listed: Vec<_> = scenario.board.modules.iter().map(|module| module.line.clone()).collect();
         assert_eq!(listed, modules, "{name}");
     }
+}
+
+/// Boards whose files lack a supplier boot all the same, and no device waits: the image has it, and loads it first.
+fn boots_with_what_is_added(board: &str, without: &str) {
+    let mut scenario = Scenario::new(board, None).unwrap();
+    let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
+    let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
+    scenario.options.devices = Some(Arc::new(Devices::load(&scenario.kernel.device_tree().unwrap(), drivers).unwrap()));
+    scenario.board.modules.retain(|module| name::of(&module.line).to_string() != without);
+    let note = scenario.image().unwrap().notes.into_iter().find(|note| note.starts_with("suppliers go first"));
+    assert!(note.as_ref().is_some_and(|note| note.ends_with(&format!(": {without}"))), "{note:?}");
+    let console = scenario.boot().unwrap().wait_for(MARKER).unwrap();
+    let first = console.lines().find(|line| line.starts_with("modest: ") && line.contains(": loaded by ")).unwrap();
+    assert!(
+        name::of(first.trim_start_matches("modest: ").split(':').next().unwrap()).to_string() == without,
+        "{first}"
+    );
+    assert!(!console.contains("deferred probe"), "{console}");
+}
+
+#[test]
+fn the_gpio_controller_of_a_card_is_added() {
+    boots_with_what_is_added("mcimx6ul-evk", "gpio_mxc");
+}
+
+#[test]
+fn the_phy_of_usb_is_added() {
+    boots_with_what_is_added("raspi3b-usb", "phy_generic");
+}
+
+#[test]
+fn the_spi_controller_of_a_card_is_added() {
+    boots_with_what_is_added("hifive-unleashed", "spi_sifive");
 }

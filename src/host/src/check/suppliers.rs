@@ -23,19 +23,30 @@ pub struct DeviceSet<'a> {
 pub struct Lack {
     /// What it needs.
     pub need: Need,
-    /// Whether a driver for that is there, but loaded too late.
+    /// The module of it that is missing or late.
+    pub module: String,
+    /// Whether that is there, but loaded too late.
     pub is_late: bool,
+}
+
+/// A module of a set, and the devices that it is there for.
+struct Wanted {
+    module: String,
+    devices: Vec<NodeId>,
+    /// Whether it is there for the sake of others' devices.
+    supplies: bool,
 }
 
 impl DeviceSet<'_> {
     /// What is missing of the suppliers of all devices that the set's modules drive.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (module, wanted) in self.wanted() {
-            for device in &wanted {
+        for Wanted { module, devices, supplies } in self.wanted() {
+            for device in &devices {
                 // Where the root's device is named, the board does without the others.
                 let is_meant = self.root.is_none_or(|root| self.is_on_the_way(*device, root));
-                for lack in self.lacks(*device, &module) {
+                // What supplies others must be there before those, in whatever order.
+                for lack in self.lacks(*device, &module).into_iter().filter(|lack| !(lack.is_late && supplies)) {
                     let problem = self.problem(*device, &module, &lack);
                     let must = lack.need.strength == Strength::Required && is_meant;
                     problems.push(if must { problem } else { problem.warning() });
@@ -49,16 +60,16 @@ impl DeviceSet<'_> {
     /// all is as it should be.
     pub fn first(&self) -> Vec<String> {
         let mut first: Vec<String> = Vec::new();
-        for (module, wanted) in self.wanted() {
-            for device in wanted {
-                if self.lacks(device, &module).is_empty() {
+        for Wanted { module, devices, supplies } in self.wanted() {
+            for device in devices {
+                if !self.lacks(device, &module).iter().any(|lack| !(lack.is_late && supplies)) {
                     continue;
                 }
                 for need in self.devices.needs(device) {
                     let driver = self.devices.driver(need.supplier);
                     let there = driver.modules().iter().filter(|name| self.has(name)).collect::<Vec<_>>();
                     let names = if there.is_empty() { driver.best().iter().collect() } else { there };
-                    for name in names {
+                    for name in names.into_iter().chain(&need.functions) {
                         if *name != module && !first.contains(name) {
                             first.push(name.clone());
                         }
@@ -75,14 +86,19 @@ impl DeviceSet<'_> {
         // What is for later may be loaded in any order, but not without.
         let own = self.loaded.iter().position(|name| name == module);
         let lack = |need: Need| {
-            let names = self.devices.driver(need.supplier).modules();
-            let is_there = names.iter().any(|name| self.has(name));
-            let in_time = own.is_none_or(|own| names.iter().filter_map(at).any(|at| at <= own));
-            match (is_there, in_time) {
-                (true, true) => None,
-                (true, false) => Some(Lack { need, is_late: true }),
-                (false, _) => Some(Lack { need, is_late: false }),
-            }
+            let driver = self.devices.driver(need.supplier);
+            let ones = need.functions.iter().map(std::slice::from_ref);
+            // Of those that match a device one must be there; of each function its own.
+            let faults = [driver.modules()].into_iter().chain(ones).filter_map(|names| {
+                let is_in_time = own.is_none_or(|own| names.iter().filter_map(at).any(|at| at <= own));
+                let there = names.iter().find(|name| self.has(name));
+                match there {
+                    Some(name) => (!is_in_time).then(|| (name.clone(), true)),
+                    None => Some((names.first()?.clone(), false)),
+                }
+            });
+            let fault = faults.min_by_key(|(_, is_late)| *is_late);
+            fault.map(|(module, is_late)| Lack { need, module, is_late })
         };
         self.devices.needs(device).into_iter().filter_map(lack).collect()
     }
@@ -107,23 +123,25 @@ impl DeviceSet<'_> {
     }
 
     /// Each module of the set with the devices that it is there for. One that supplies others of the set is there for those.
-    fn wanted(&self) -> Vec<(String, Vec<NodeId>)> {
+    fn wanted(&self) -> Vec<Wanted> {
         let all: Vec<_> = self.loaded.iter().chain(self.later).collect();
-        let mut supplies: HashMap<&String, BTreeSet<NodeId>> = HashMap::new();
+        let mut supplies: HashMap<String, BTreeSet<NodeId>> = HashMap::new();
         for module in &all {
             for device in self.devices.driven_by(module) {
                 for need in self.devices.needs(device) {
                     for name in self.devices.driver(need.supplier).modules() {
                         if name != *module {
-                            supplies.entry(name).or_default().insert(need.supplier);
+                            supplies.entry(name.clone()).or_default().insert(need.supplier);
                         }
                     }
                 }
             }
         }
         let of = |module: &&String| match supplies.get(*module) {
-            Some(devices) => ((*module).clone(), devices.iter().copied().collect()),
-            None => ((*module).clone(), self.devices.driven_by(module)),
+            Some(devices) => {
+                Wanted { module: (*module).clone(), devices: devices.iter().copied().collect(), supplies: true }
+            }
+            None => Wanted { module: (*module).clone(), devices: self.devices.driven_by(module), supplies: false },
         };
         all.iter().map(of).collect()
     }
@@ -136,9 +154,7 @@ impl DeviceSet<'_> {
     fn problem(&self, device: NodeId, module: &str, lack: &Lack) -> Problem {
         let tree = &self.devices.tree;
         let (consumer, supplier) = (&tree[device].name, &tree[lack.need.supplier].name);
-        let driver = self.devices.driver(lack.need.supplier);
-        let name = driver.modules().iter().find(|name| self.has(name)).or(driver.best().first());
-        let name = name.map(String::as_str).unwrap_or_default();
+        let name = &lack.module;
         let what = what(&lack.need);
         let may = if lack.need.strength == Strength::Optional { "may get" } else { "gets" };
         let relation = match what.as_str() {

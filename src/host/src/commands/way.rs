@@ -14,13 +14,11 @@ pub fn modules(devices: &Devices, root: Option<&str>, all: bool) -> Result<Vec<S
     if wanted.is_empty() && !all {
         bail!("{}: no device that brings a disk and that a module drives; --all takes all devices", devices.file);
     }
-    let of_disks = wanted.iter().flat_map(|device| devices.modules_to_disk(*device));
-    let others = devices.ids().filter(|_| all).flat_map(|device| devices.modules_for(device));
-    let mut modules = Vec::new();
-    for name in of_disks.chain(others) {
-        if !modules.contains(&name) {
-            modules.push(name);
-        }
+    let mut modules = devices.modules_to_disks(&wanted);
+    if all {
+        let mut of_all = devices.modules_for(&devices.ids().collect::<Vec<_>>());
+        of_all.extend(modules.into_iter().filter(|name| !of_all.contains(name)).collect::<Vec<_>>());
+        modules = of_all;
     }
     Ok(modules)
 }

@@ -54,26 +54,23 @@ impl Devices {
         self.driver(device).modules().iter().any(|name| self.drivers.path(name).is_some_and(is_in))
     }
 
-    /// The modules that a device needs to be driven, in order; those that match nothing else than it are not among them.
-    pub fn modules_for(&self, device: NodeId) -> Vec<String> {
-        let mut modules = Vec::new();
-        let needs = self.needs(device).into_iter().map(|need| need.supplier);
-        for name in needs.chain([device]).flat_map(|id| self.driver(id).best()) {
-            if !modules.contains(name) {
-                modules.push(name.clone());
-            }
-        }
-        modules
+    /// The modules that devices need to be driven, in order: of all of them first what supplies them, since one module may drive
+    /// several.
+    pub fn modules_for(&self, devices: &[NodeId]) -> Vec<String> {
+        let needs = devices.iter().flat_map(|device| self.needs(*device));
+        let suppliers = needs.flat_map(|need| [self.driver(need.supplier).best(), &need.functions].concat());
+        let own = devices.iter().flat_map(|device| self.driver(*device).best().iter().cloned());
+        unique(suppliers.chain(own))
     }
 
-    /// The modules on the way to a disk that a device brings, in order, as far as they are modules of the tree.
-    pub fn modules_to_disk(&self, device: NodeId) -> Vec<String> {
-        let mut modules = self.modules_for(device);
-        let kind = self.disk_kind(device);
-        if kind.is_some() && self.is_usb_host(device) {
-            modules.push("usb_storage".into());
-        }
-        modules.extend(kind.map(|kind| kind.disk.to_string()));
+    /// The modules on the way to the disks that devices bring, in order, as far as they are modules of the tree.
+    pub fn modules_to_disks(&self, devices: &[NodeId]) -> Vec<String> {
+        let disks = devices.iter().flat_map(|device| {
+            let kind = self.disk_kind(*device);
+            let usb = kind.filter(|_| self.is_usb_host(*device)).map(|_| "usb_storage");
+            usb.into_iter().chain(kind.map(|kind| kind.disk))
+        });
+        let mut modules = unique(self.modules_for(devices).into_iter().chain(disks.map(String::from)));
         modules.retain(|name| self.drivers.is_module(name));
         modules
     }
@@ -84,6 +81,17 @@ impl Devices {
         let own: Vec<_> = all.iter().copied().filter(|id| !self.is_usb_host(*id)).collect();
         if own.is_empty() { all } else { own }
     }
+}
+
+/// Each of the names once, where it comes first.
+fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -103,10 +111,14 @@ mod tests {
             g { compatible = s:g; phandle = n:1; #gpio-cells = n:0 }
             phy { compatible = s:phy; phandle = n:2; #phy-cells = n:0 }";
         let devices = Devices::new(made::tree(text), Drivers::read(&kernel, None).unwrap());
-        let way = |name: &str| devices.modules_to_disk(devices.tree.find(name).unwrap()).join(" ");
+        let way = |name: &str| devices.modules_to_disks(&[devices.tree.find(name).unwrap()]).join(" ");
         // mmc_block is no module here.
         assert_eq!(way("mmc@1"), "g sdhci_x");
         assert_eq!(way("usb@2"), "phy dwc2 usb_storage sd_mod");
         assert_eq!(devices.disks(), [devices.tree.find("mmc@1").unwrap()]);
+        // One module drives both, and one of them needs another before.
+        let text = format!("mmc@0 {{ compatible = s:sd }}\n{text}");
+        let devices = Devices::new(made::tree(&text), Drivers::read(&kernel, None).unwrap());
+        assert_eq!(devices.modules_to_disks(&devices.disks()).join(" "), "g sdhci_x");
     }
 }

@@ -8,6 +8,7 @@ use modest_loader::name;
 use modest_loader::resolve::index::Index;
 use modest_loader::resolve::pattern::matches_pattern;
 
+use super::cells::Cells;
 use super::tree::{DeviceTree, NodeId};
 use crate::kernel::Tree;
 
@@ -39,6 +40,7 @@ pub struct Drivers {
     /// The path of each, below the tree and for the kernel's own below `kernel`, without an ending.
     paths: BTreeMap<String, String>,
     builtin_names: BTreeMap<String, String>,
+    cells: Cells,
 }
 
 /// Aliases, each with the names of its modules.
@@ -55,9 +57,11 @@ impl Drivers {
     /// Reads the indexes of a tree. What drivers in the kernel are compatible with, [`crate::kernel::KernelSymbols::compatible`] tells.
     pub fn read(tree: &Tree, in_kernel: Option<BTreeSet<String>>) -> Result<Drivers> {
         let mut drivers = Drivers { in_kernel, ..Drivers::default() };
-        for (alias, module) in aliases(tree)? {
-            drivers.modules.add(&alias, &module);
+        let aliases = aliases(tree)?;
+        for (alias, module) in &aliases {
+            drivers.modules.add(alias, module);
         }
+        drivers.cells = Cells::of(tree, aliases.iter().map(|(alias, module)| (alias.as_str(), module.as_str())));
         for path in tree.indexed("modules.dep") {
             drivers.paths.insert(name::of(&path).to_string(), stem(&path).to_string());
         }
@@ -106,6 +110,12 @@ impl Drivers {
     /// Whether a device without a driver that is known may have one in the kernel.
     pub fn may_be_builtin(&self) -> bool {
         self.in_kernel.is_none()
+    }
+
+    /// The modules of those functions of a chip that bring a property of another device, where modules drive the chip.
+    pub fn functions(&self, driver: &Driver, property: &str) -> Vec<String> {
+        let of = |module: &String| self.cells.bringing(module, property, |name| self.path(name));
+        driver.best().iter().flat_map(of).collect()
     }
 
     /// Where a module or a part of the kernel comes from: its path in the kernel's build, `kernel/drivers/…`.

@@ -2,6 +2,7 @@
 //!
 //! Which modules an image has does not matter here; [`crate::check`] holds them to it.
 
+mod cells;
 mod disks;
 mod drivers;
 mod file;

@@ -36,8 +36,17 @@ pub struct Need {
     pub supplier: NodeId,
     /// What the other has from it, maybe through further devices: the properties of its own; none if it is on its bus.
     pub ways: Vec<Option<String>>,
+    /// The modules of its functions that bring that, besides its own driver.
+    pub functions: Vec<String>,
     /// Whether it is waited for.
     pub strength: Strength,
+}
+
+/// A device that was reached on the way.
+struct Reached {
+    device: NodeId,
+    functions: Vec<String>,
+    strength: Strength,
 }
 
 impl Devices {
@@ -86,13 +95,14 @@ impl Devices {
             let mut reached = Vec::new();
             // The device itself is behind all: a circle ends there.
             let mut seen = HashMap::from([(device, Strength::Required)]);
-            self.reach(link.supplier, link.strength, &mut seen, &mut reached);
-            for (supplier, strength) in reached {
+            self.reach(link, link.strength, &mut seen, &mut reached);
+            for Reached { device: supplier, functions, strength } in reached {
                 let way = link.property.clone();
                 match needs.iter_mut().find(|need| need.supplier == supplier) {
-                    None => needs.push(Need { supplier, ways: vec![way], strength }),
+                    None => needs.push(Need { supplier, ways: vec![way], functions, strength }),
                     Some(need) => {
                         need.strength = need.strength.max(strength);
+                        add_new(&mut need.functions, functions);
                         if !need.ways.contains(&way) {
                             need.ways.push(way);
                         }
@@ -116,26 +126,39 @@ impl Devices {
         }
     }
 
-    /// Collects a device and what it needs, as far as modules drive them, each behind what it needs itself.
-    fn reach(
-        &self, id: NodeId, strength: Strength, seen: &mut HashMap<NodeId, Strength>,
-        reached: &mut Vec<(NodeId, Strength)>,
-    ) {
-        if seen.get(&id).is_some_and(|before| *before >= strength) {
-            return;
-        }
-        seen.insert(id, strength);
+    /// Collects the supplier of a link and what it needs, as far as modules drive them, each behind what it needs itself.
+    fn reach(&self, link: &Link, strength: Strength, seen: &mut HashMap<NodeId, Strength>, reached: &mut Vec<Reached>) {
+        let id = link.supplier;
         let Some(device) = self.of.get(&id) else { return };
-        for link in &device.links {
-            if link.property.is_none() || self.waits(id, &device.driver) {
-                self.reach(link.supplier, strength.min(link.strength), seen, reached);
+        let property = link.property.as_deref().unwrap_or_default();
+        let functions = self.drivers.functions(&device.driver, property);
+        let is_new = seen.get(&id).is_none_or(|before| *before < strength);
+        if is_new {
+            seen.insert(id, strength);
+            for link in &device.links {
+                if link.property.is_none() || self.waits(id, &device.driver) {
+                    self.reach(link, strength.min(link.strength), seen, reached);
+                }
             }
         }
-        if !device.driver.modules().is_empty() {
-            match reached.iter_mut().find(|(other, _)| *other == id) {
-                Some((_, before)) => *before = strength.max(*before),
-                None => reached.push((id, strength)),
+        match reached.iter_mut().find(|other| other.device == id) {
+            Some(before) => {
+                before.strength = before.strength.max(strength);
+                add_new(&mut before.functions, functions);
             }
+            None if is_new && !device.driver.modules().is_empty() => {
+                reached.push(Reached { device: id, functions, strength });
+            }
+            None => {}
+        }
+    }
+}
+
+/// Adds those that are not there.
+fn add_new(names: &mut Vec<String>, more: Vec<String>) {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
 }
