@@ -96,6 +96,9 @@ fn who_boots_may_leave_modules_out() {
 
 #[test]
 fn the_command_line_asks_for_modules() {
+    let (outcome, _, calls) = run_on(&tree("a\n", ""), "modules=none,disk,c");
+    assert_eq!(calls, ["a", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")));
+    assert_eq!(outcome.failed, 0);
     let words = "modules-load=none,c rd.driver.pre=bus rd.modules_load=disk";
     let (outcome, lines, calls) = run_on(&tree("a\n", ""), words);
     assert_eq!(calls, ["bus", "a", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")));
