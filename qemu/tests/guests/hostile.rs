@@ -303,3 +303,51 @@ fn an_output_that_takes_nothing_does_not_keep_it() {
         assert_eq!(status.code(), Some(1));
     }
 }
+
+/// A disk with a tree of text indexes, in one of which a sector cannot be read: the disk, and QEMU's arguments for it.
+fn disk_with_a_bad_sector(dir: &Path, tree: &Path, bad: &str) -> Vec<String> {
+    const MARK: &str = "softdep marked-as-bad pre: none\n";
+    let content = dir.join("content");
+    std::fs::create_dir_all(content.join("extra")).unwrap();
+    std::fs::copy(tree.join("extra/modest_params.ko"), content.join("extra/modest_params.ko")).unwrap();
+    // Each longer than what the kernel reads ahead of its first page.
+    let filler = ["extra/none.ko: \n", "softdep none pre: none\n"].map(|line| line.repeat(20_000));
+    for (file, line, last) in
+        [("modules.dep", &filler[0], "extra/modest_params.ko:\n"), ("modules.softdep", &filler[1], "")]
+    {
+        let mark = if file == bad { MARK } else { "" };
+        std::fs::write(content.join(file), format!("{line}{mark}{line}{last}")).unwrap();
+    }
+    let disk = dir.join("disk");
+    let mut mke2fs = Command::new("/usr/sbin/mke2fs");
+    modest_qemu::run(mke2fs.args(["-q", "-t", "ext4", "-d"]).arg(&content).arg(&disk).arg("32M"));
+    let bytes = std::fs::read(&disk).unwrap();
+    let sector = bytes.windows(MARK.len()).position(|window| window == MARK.as_bytes()).unwrap() / 512;
+    let error = format!(r#"{{"event":"none","iotype":"read","sector":{sector},"errno":5,"once":false}}"#);
+    let image = format!(r#"{{"driver":"file","filename":"{}"}}"#, disk.display());
+    let debug = format!(r#"{{"driver":"blkdebug","node-name":"bad","image":{image},"inject-error":[{error}]}}"#);
+    let raw = r#"{"driver":"raw","node-name":"root","file":"bad","read-only":true}"#;
+    ["-blockdev", &debug, "-blockdev", raw, "-device", "virtio-blk-device,drive=root"].map(String::from).to_vec()
+}
+
+#[test]
+fn a_bad_sector_under_a_text_is_an_error_with_its_name() {
+    let first = "B=/bin/busybox; $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev\n\
+        /init load -m /etc/modest.manifest; $B mkdir /mnt; $B mount -t ext4 -o ro /dev/vda /mnt; exec /init\n";
+    let says_of = [
+        ("modules.softdep", "/mnt/modules.softdep: EIO: the file cannot be read; left out", 1),
+        ("modules.dep", "modest_params: modules.dep: EIO: ", 0),
+    ];
+    for (bad, says, loaded) in says_of {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scenario = Scenario::new("lowram-armv7", None).unwrap().memory("64");
+        scenario.args = disk_with_a_bad_sector(dir.path(), &scenario.kernel.tree.dir, bad);
+        scenario.with_disk = false;
+        let scenario = scenario.script("/first", first).unwrap().append("rdinit=/first modest.manifest=/bad");
+        let scenario = scenario.file("/bad", "@root /mnt\nmodest_params\n@exec /none\n");
+        let console = scenario.boot().unwrap().wait_for("modest: stopped here").unwrap();
+        assert!(console.contains("I/O error"), "{console}");
+        line(&console, says).unwrap();
+        line(&console, &format!("{loaded} loaded, 0 present, 0 skipped, {} failed", 1 - loaded)).unwrap();
+    }
+}

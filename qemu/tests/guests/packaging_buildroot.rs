@@ -41,6 +41,9 @@ PKG_CARGO_ENV = CARGO_HOME=$(CARGO_HOME_EMPTY) CARGO_BUILD_TARGET="$(RUSTC_TARGE
 		CARGO_PROFILE_$(p)_OVERFLOW_CHECKS="false") \
 	$(if $(filter arm%,$(RUSTC_TARGET_NAME)),CARGO_TARGET_$(TRIPLE)_RUSTFLAGS="-Clink-arg=-Wl$(comma)--allow-multiple-definition")
 
+# In .config, which is included; a variable of the command line would override the package's.
+BR2_ROOTFS_POST_IMAGE_SCRIPT = "$(USER_SCRIPTS)"
+
 include $(BR2_EXTERNAL_MODEST_PATH)/package/modest/modest.mk
 
 $(BUILD_DIR)/.stamp_built:
@@ -50,8 +53,8 @@ $(BUILD_DIR)/.stamp_target_installed:
 $(BUILD_DIR)/.stamp_images_installed:
 	$(if $(filter YES,$(MODEST_INSTALL_IMAGES)),$(MODEST_INSTALL_IMAGES_CMDS))
 target-post-image:
-	TARGET_DIR=$(TARGET_DIR) BINARIES_DIR=$(BINARIES_DIR) HOST_DIR=$(HOST_DIR) \
-		$(BR2_EXTERNAL_MODEST_PATH)/board/modest/post-image.sh $(BINARIES_DIR)
+	set -e; $(foreach s,$(call qstrip,$(BR2_ROOTFS_POST_IMAGE_SCRIPT)), \
+		TARGET_DIR=$(TARGET_DIR) BINARIES_DIR=$(BINARIES_DIR) HOST_DIR=$(HOST_DIR) $(s) $(BINARIES_DIR);)
 print-%:
 	@echo '$($*)'
 "#;
@@ -102,6 +105,29 @@ fn it_offers_the_features_of_the_crate_with_their_defaults() {
 #[test]
 fn its_version_is_that_of_the_crate() {
     assert_eq!(make(&[], &["print-MODEST_VERSION".into()]).trim(), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_initramfs_brings_its_script() {
+    let own = package().join("board/modest/post-image.sh").display().to_string();
+    let run_with = |initramfs: &str, scripts: &str| {
+        let variables = [format!("BR2_PACKAGE_MODEST_INITRAMFS={initramfs}"), format!("USER_SCRIPTS={scripts}")];
+        let commands = make(&[&variables[..], &["-n".into()]].concat(), &["target-post-image".into()]);
+        let scripts = commands.split_whitespace().filter(|word| word.ends_with(".sh")).map(String::from);
+        scripts.collect::<Vec<_>>()
+    };
+    assert_eq!(run_with("y", ""), [own.as_str()]);
+    assert_eq!(run_with("y", "/a.sh /b.sh"), [own.as_str(), "/a.sh", "/b.sh"]);
+    assert_eq!(run_with("y", &format!("/a.sh {own}")), ["/a.sh", own.as_str()]);
+    assert_eq!(run_with("", "/a.sh"), ["/a.sh"]);
+}
+
+#[test]
+fn licences_of_both_packages_are_listed() {
+    for package in ["MODEST", "HOST_MODEST"] {
+        let files = make(&[], &[format!("print-{package}_LICENSE_FILES")]);
+        assert_eq!(files.trim(), "LICENSE-APACHE LICENSE-MIT", "{package}");
+    }
 }
 
 /// The source as Buildroot extracts it: the project's files, with all crates vendored.

@@ -433,6 +433,52 @@ fn the_recipe_has_the_features_and_flags_of_the_project() {
     }
 }
 
+/// What bitbake makes of the function of modest.inc and of its licence, for this `MODEST_GIT`.
+fn parsed(git: &str, has_spdx: bool) -> String {
+    let text = fs::read_to_string(recipes().join("modest.inc")).unwrap();
+    let body = text.split_once("\npython () {\n").unwrap().1.split_once("\n}\n").unwrap().0;
+    let licence = text.lines().find_map(|line| line.strip_prefix("LICENSE = ")).unwrap();
+    let (before, rest) = licence.trim_matches('"').split_once("${@").unwrap();
+    let (expression, after) = rest.split_once('}').unwrap();
+    // decodeurl and SkipRecipe as lib/bb has them.
+    let code = format!(
+        "import os, sys, types\n\
+         class SkipRecipe(Exception): pass\n\
+         def decodeurl(url):\n    \
+             location, *words = url.split(';')\n    \
+             scheme, rest = location.split('://')\n    \
+             host, slash, path = rest.partition('/')\n    \
+             return scheme, host, slash + path, '', '', dict(word.split('=') for word in words)\n\
+         bb = types.SimpleNamespace(fetch2=types.SimpleNamespace(decodeurl=decodeurl),\n    \
+             parse=types.SimpleNamespace(SkipRecipe=SkipRecipe))\n\
+         oe = types.SimpleNamespace({})\n\
+         class D:\n    def getVar(self, name):\n        return sys.argv[1] if name == 'MODEST_GIT' else None\n\
+         def check(d):\n{body}\n\
+         print('{before}' + ({expression}) + '{after}')\n\
+         try:\n    check(D())\n\
+         except SkipRecipe as reason:\n    print(reason)\n",
+        if has_spdx { "spdx_license=1" } else { "" }
+    );
+    String::from_utf8(ran(Command::new("python3").args(["-c", &code, git])).stdout).unwrap()
+}
+
+#[test]
+fn outside_of_git_the_recipes_are_skipped_with_a_reason() {
+    let tmp = tempfile::tempdir().unwrap();
+    let url = |folder: &Path| format!("git://{};protocol=file;usehead=1;nobranch=1", folder.display());
+    let told = parsed(&url(tmp.path()), false);
+    let reason = format!(
+        "{} is no git repository: set MODEST_GIT to the URL of one that has modest, and MODEST_SRCREV to a commit\n",
+        tmp.path().display()
+    );
+    assert_eq!(told, format!("MIT | Apache-2.0\n{reason}"));
+    // A work tree of its own has a file of that name.
+    fs::write(tmp.path().join(".git"), "gitdir: x\n").unwrap();
+    for git in [url(tmp.path()), "git://example.org/modest;protocol=https;branch=main".into()] {
+        assert_eq!(parsed(&git, true), "MIT OR Apache-2.0\n");
+    }
+}
+
 /// The class's command for the archive, and the value of `modest_board` for these variables.
 fn class_command(metadata: &Metadata) -> String {
     let class = fs::read_to_string(layer().join("classes-recipe/modest_initramfs.bbclass")).unwrap();

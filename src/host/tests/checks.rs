@@ -429,7 +429,7 @@ fn parameters_are_those_that_the_module_has() {
         says("xyz"),
         [format!(
             "{BLK}: parameter `xyz` unknown; it has `queue_depth` (uint), `poll_queues` (uint), `num_request_queues` (uint): write \
-             one of these"
+             one of these; if `xyz` is a module, write one module to a line"
         )]
     );
     let end = "write a number from 0 to 4294967295";

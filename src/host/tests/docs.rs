@@ -14,7 +14,7 @@ fn project() -> PathBuf {
 
 /// All pages, each with its path from the project's folder.
 fn pages() -> Vec<(String, String)> {
-    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(String::from);
+    let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md"].map(String::from);
     let docs =
         fs::read_dir(project().join("docs")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let docs = docs.filter(|file| file.ends_with(".md")).map(|file| format!("docs/{file}"));
@@ -161,4 +161,27 @@ fn links_lead_to_files_and_headings() {
     }
     complain(&wrong);
     assert!(links >= 20, "{links}");
+}
+
+/// A page that the book's list lacks would not be in the book.
+#[test]
+fn the_book_has_all_pages() {
+    let summary = fs::read_to_string(project().join("docs/SUMMARY.md")).unwrap();
+    let listed: Vec<_> = summary.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let in_book = |file: &str| match file.strip_prefix("docs/") {
+        Some(page) => listed.contains(&page),
+        None => listed.contains(&format!("../{file}").as_str()),
+    };
+    let is_page = |file: &&String| !file.starts_with("packaging/") && *file != "docs/SUMMARY.md";
+    let missing: Vec<_> =
+        pages().into_iter().map(|(file, _)| file).filter(|file| is_page(&file) && !in_book(file)).collect();
+    assert!(missing.is_empty(), "docs/SUMMARY.md lacks {missing:?}");
+}
+
+#[test]
+fn versions_are_those_of_the_project() {
+    let page = fs::read_to_string(project().join("docs/versions.md")).unwrap();
+    let cargo = fs::read_to_string(project().join("Cargo.toml")).unwrap();
+    let rust = cargo.split_once("rust-version = \"").unwrap().1.split('"').next().unwrap();
+    assert!(page.contains(&format!("| Rust, to build | {rust}. ")), "docs/versions.md: expected Rust {rust}");
 }

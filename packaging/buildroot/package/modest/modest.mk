@@ -47,6 +47,12 @@ MODEST_MANIFEST = $(call qstrip,$(BR2_PACKAGE_MODEST_MANIFEST))
 MODEST_BUDGET = $(call qstrip,$(BR2_PACKAGE_MODEST_BUDGET))
 
 ifeq ($(BR2_PACKAGE_MODEST_INITRAMFS),y)
+# The script comes before the user's, which may put the initramfs into an image; one that names it decides its place.
+MODEST_POST_IMAGE = $(BR2_EXTERNAL_MODEST_PATH)/board/modest/post-image.sh
+MODEST_POST_IMAGE_USER := $(call qstrip,$(BR2_ROOTFS_POST_IMAGE_SCRIPT))
+target-post-image: private BR2_ROOTFS_POST_IMAGE_SCRIPT := \
+	$(if $(filter $(MODEST_POST_IMAGE),$(MODEST_POST_IMAGE_USER)),,$(MODEST_POST_IMAGE)) $(MODEST_POST_IMAGE_USER)
+
 # What board/modest/post-image.sh reads.
 target-post-image: private export MODEST_IMAGE_INIT = $(BINARIES_DIR)/modest
 target-post-image: private export MODEST_IMAGE_BOARD = $(call qstrip,$(BR2_PACKAGE_MODEST_BOARD))
@@ -71,6 +77,7 @@ endef
 endif
 
 HOST_MODEST_LICENSE = Apache-2.0 or MIT
+HOST_MODEST_LICENSE_FILES = LICENSE-APACHE LICENSE-MIT
 HOST_MODEST_CARGO_BUILD_OPTS = -p mkmodest
 
 define HOST_MODEST_INSTALL_CMDS

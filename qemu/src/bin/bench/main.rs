@@ -2,6 +2,7 @@
 
 mod machine;
 mod memory;
+mod speed;
 
 use anyhow::{Context, Result, bail};
 use modest_qemu::project;
@@ -11,7 +12,8 @@ fn main() -> Result<()> {
     match args.split_first() {
         Some((what, rest)) if what == "memory" => memory::main(rest),
         Some((what, [])) if what == "machine" => machine::run(),
-        _ => bail!("expected: memory [ARCH…], or machine"),
+        Some((what, rest)) if what == "speed" => speed::main(rest),
+        _ => bail!("expected: memory [ARCH…], machine, or speed [ARCH…]"),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn argument(info: &ModuleInfo, name: &str, value: Option<&str>) -> Result<()
         if info.unnamed_parameters > 0 {
             return Ok(());
         }
-        return Err(unknown(info, name));
+        return Err(unknown(info, name, value));
     };
     let Some(kind) = parameter.kind.as_deref() else { return Ok(()) };
     let (element, is_array) = kind.strip_prefix("array of ").map_or((kind, false), |element| (element, true));
@@ -64,7 +64,7 @@ pub fn argument(info: &ModuleInfo, name: &str, value: Option<&str>) -> Result<()
     }
 }
 
-fn unknown(info: &ModuleInfo, name: &str) -> (String, String) {
+fn unknown(info: &ModuleInfo, name: &str, value: Option<&str>) -> (String, String) {
     const NEAR: f64 = 0.7;
     let shown = |parameter: &Parameter| match &parameter.kind {
         Some(kind) => format!("`{}` ({kind})", parameter.name),
@@ -83,12 +83,18 @@ fn unknown(info: &ModuleInfo, name: &str) -> (String, String) {
         Some(near) => {
             (format!("parameter `{name}` unknown; it has {}", shown(near)), format!("write `{}=`", near.name))
         }
-        None if info.parameters.is_empty() => {
-            (format!("parameter `{name}` unknown; it has none"), "leave it out".into())
-        }
         None => {
             let all: Vec<_> = info.parameters.iter().map(shown).collect();
-            (format!("parameter `{name}` unknown; it has {}", all.join(", ")), "write one of these".into())
+            let has = if all.is_empty() { "none".into() } else { all.join(", ") };
+            // Lists of other tools may have several modules in a line.
+            let one = format!("if `{name}` is a module, write one module to a line");
+            let remedy = match (value, all.is_empty()) {
+                (None, true) => one,
+                (None, false) => format!("write one of these; {one}"),
+                (Some(_), true) => "leave it out".into(),
+                (Some(_), false) => "write one of these".into(),
+            };
+            (format!("parameter `{name}` unknown; it has {has}"), remedy)
         }
     }
 }

@@ -28,12 +28,18 @@ pub struct Choice {
     #[arg(long, value_name = "DIR")]
     pub kernel_modules: Option<PathBuf>,
     /// Adds a module for later and what it needs, beside what the manifest loads and the board includes (docs/images.md):
-    /// a name, an alias, or with a / in it a pattern of paths in the tree
+    /// a name, an alias, or with a / in it a folder or a pattern of paths in the tree
     #[arg(long, value_name = "NAME")]
     pub include: Vec<String>,
     /// A folder with files of modprobe.d; of files of the same name the first counts
     #[arg(long, value_name = "DIR")]
     pub config: Vec<PathBuf>,
+    /// A file of modprobe.d of any name, such as Android's modules.options and modules.blocklist
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Vec<PathBuf>,
+    /// Makes an image without the modules of entries that the kernel's tree lacks; each is reported
+    #[arg(long)]
+    pub allow_missing: bool,
     /// Adds the firmware that modules name, as far as it is in this folder
     #[arg(long, value_name = "DIR")]
     pub firmware: Option<PathBuf>,

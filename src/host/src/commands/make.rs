@@ -10,7 +10,7 @@ use super::timed::Timed;
 use crate::board::Board;
 use crate::device_tree::{Devices, Drivers};
 use crate::image::{self, Image, Options};
-use crate::kernel::{KernelConfig, KernelPackage, KernelSymbols, Tree};
+use crate::kernel::{KernelConfig, KernelPackage, KernelSymbols, Tree, config_files};
 use crate::module::file::Change;
 
 /// The modules that are meant, and what the image is to be made of but for its init.
@@ -32,12 +32,15 @@ pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: P
     };
     let device_tree = choice.dtb.clone().or_else(|| kernel.as_ref()?.device_tree());
     let devices = devices(device_tree.as_deref(), &tree, symbols.as_ref())?;
+    let (config, copies) = config_files::given(&choice.config, &choice.config_file)?;
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{}", file.display()));
     let named = |file: &PathBuf| Ok::<_, anyhow::Error>((file.display().to_string(), read(file)?));
     let options = Options {
         manifest: choice.manifest.as_ref().map(named).transpose()?,
         include: choice.include.clone(),
-        config: choice.config.clone(),
+        config,
+        config_files: copies.map(Arc::new),
+        allow_missing: choice.allow_missing,
         firmware: choice.firmware.clone(),
         require_firmware: choice.require_firmware,
         devices: Some(Arc::new(devices)),

@@ -9,6 +9,7 @@ use super::make::devices;
 use super::way;
 use crate::board::Board;
 use crate::image::plan::{Plan, Source};
+use crate::kernel::config_files::given;
 use crate::kernel::modprobe::Database;
 use crate::kernel::{KernelPackage, KernelSymbols, Tree};
 
@@ -27,6 +28,9 @@ pub struct Args {
     /// A folder with files of modprobe.d; of files of the same name the first counts
     #[arg(long, value_name = "DIR")]
     config: Vec<PathBuf>,
+    /// A file of modprobe.d of any name, such as Android's modules.options and modules.blocklist
+    #[arg(long, value_name = "FILE")]
+    config_file: Vec<PathBuf>,
     /// What is on the kernel command line
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     cmdline: String,
@@ -50,7 +54,7 @@ pub struct Args {
 
 /// Runs the command; returns the exit code.
 pub fn run(args: Args) -> Result<u8> {
-    let Args { modules, board, kernel, config, cmdline, format, dtb, root, all, names } = args;
+    let Args { modules, board, kernel, config, config_file, cmdline, format, dtb, root, all, names } = args;
     let tree = match (modules, board) {
         (Some(dir), _) => Tree::find(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?,
         (None, board) => KernelPackage::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
@@ -61,8 +65,11 @@ pub fn run(args: Args) -> Result<u8> {
         let devices = devices(Some(&file), &tree, symbols.as_ref())?;
         names.splice(0..0, way::modules(&devices, root.as_deref(), all)?);
     }
+    let (config, files) = given(&config, &config_file)?;
     let config: Vec<_> = config.iter().map(PathBuf::as_path).collect();
-    let database = Database::read(&tree, &config, &cmdline, &mut |line| eprintln!("{line}"))?;
+    let database = Database::read(&tree, &config, &cmdline, &mut |line| {
+        eprintln!("{}", files.as_ref().map_or(line.clone(), |files| files.named(&line)));
+    })?;
     if format == "modprobe" {
         for name in &names {
             print!("{}", database.show_depends(name)?);

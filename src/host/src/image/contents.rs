@@ -42,8 +42,10 @@ impl Contents {
             Some((name, text)) => Source::manifest(board, name, text),
             None => Source::board(board, kernel),
         };
+        let source = source.allow_missing(options.allow_missing);
         let mut notes = Vec::new();
-        let database = Database::read(tree, &options.config_folders(), "", &mut |line| notes.push(line))?;
+        let database =
+            Database::read(tree, &options.config_folders(), "", &mut |line| notes.push(options.named(&line)))?;
         let mut plan = Plan::resolve(&source, tree, &database)?;
         if let Some(devices) = options.devices.as_deref().filter(|_| options.add_suppliers) {
             let first = device_set(devices, &names(plan.steps().map(|step| step.file.as_str())), &[]).first();

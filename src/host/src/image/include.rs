@@ -14,12 +14,12 @@ use modest_loader::resolve::tree::is_config;
 
 use super::places::CONFIG;
 use super::plan::{check_length, not_planned};
+use super::several::matching;
 use crate::kernel::depmod::Indexes;
 use crate::kernel::files::order;
 use crate::kernel::modprobe::Database;
 use crate::kernel::{Tree, builtin_files};
 use crate::module::file::ModuleFile;
-use crate::words::did_you_mean;
 
 /// The modules of an image, as paths below the tree.
 pub struct Included<'a> {
@@ -41,22 +41,13 @@ impl<'a> Included<'a> {
         Included { tree, database, known, files, seen, notes: Vec::new() }
     }
 
-    /// Adds a module by its name or an alias, or where `what` has a `/`, those whose paths match it; and all that modprobe
-    /// would load for them. What is built into the kernel is there already.
+    /// Adds a module by its name or an alias, or where `what` has a `/`, those that it means as a folder or as a pattern
+    /// ([`matching`]); and all that modprobe would load for them. What is built into the kernel is there already.
     pub fn add(&mut self, what: &str) -> Result<()> {
-        if !what.contains('/') {
+        if !what.contains('/') && !what.starts_with('=') {
             return self.add_asked(name::of(what).0);
         }
-        let below = what.strip_prefix(&format!("{}/", self.tree.target_dir())).unwrap_or(what);
-        let pattern = glob::Pattern::new(below).with_context(|| what.to_string())?;
-        // A path may be told without the ending of a compression.
-        let plain = |path: &str| name::strip_ko(path).map(|(stem, _)| format!("{stem}.ko")).unwrap_or_default();
-        let is_it = |path: &&String| pattern.matches(path) || pattern.matches(&plain(path));
-        let found: Vec<_> = self.known.iter().filter(is_it).map(|path| name::of(path).to_string()).collect();
-        if found.is_empty() {
-            let near = did_you_mean(below, self.known.iter().map(String::as_str));
-            bail!("{what}: matches no module in {}{near}", self.tree.dir.display());
-        }
+        let found = matching(self.tree, &self.known, what)?;
         found.iter().try_for_each(|name| self.add_asked(name))
     }
 
@@ -207,7 +198,16 @@ mod tests {
     #[test]
     fn what_is_included_brings_what_it_needs() {
         let all = ["kernel/lib/l.ko", "kernel/net/a/a.ko.xz", "kernel/net/b-c.ko"];
-        for what in ["b-c", "b_c.ko", "kernel/net/*", "/lib/modules/6.1.0/kernel/net/?-c.ko", "*/b-c.ko"] {
+        for what in [
+            "b-c",
+            "b_c.ko",
+            "kernel/net/*",
+            "kernel/net",
+            "kernel/net/",
+            "=net",
+            "/lib/modules/6.1.0/kernel/net/?-c.ko",
+            "*/b-c.ko",
+        ] {
             assert_eq!(included(&[], &[what]).unwrap(), (all.map(String::from).into(), vec![]), "{what}");
         }
         // What the manifest loads stays first, and brings its own.
@@ -240,6 +240,7 @@ mod tests {
             ("b-d", "b-d: no module and no alias of that name in /"),
             ("build_in", "did you mean built_in?"),
             ("fs-none", "fs-none: there is no module none"),
+            ("kernel/ne", "kernel/ne: matches no module in /"),
             ("kernel/fs/ff.ko", "kernel/fs/ff.ko: matches no module in /"),
             ("kernel/fs/ff.ko", "did you mean kernel/fs/f.ko or "),
             ("kernel/[", "kernel/[: Pattern syntax error"),

@@ -11,6 +11,7 @@ mod inspect;
 mod options;
 mod places;
 pub mod plan;
+mod several;
 
 pub use build::{Image, build, check};
 pub use initramfs::Initramfs;

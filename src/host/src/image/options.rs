@@ -8,6 +8,7 @@ use modest_loader::format::Format;
 use super::places::INIT;
 use crate::board::Arch;
 use crate::device_tree::Devices;
+use crate::kernel::config_files::ConfigFiles;
 use crate::kernel::{KernelConfig, KernelSymbols};
 use crate::module::file::Change;
 
@@ -33,6 +34,10 @@ pub struct Options {
     pub include: Vec<String>,
     /// Folders with files of modprobe.d.
     pub config: Vec<PathBuf>,
+    /// Single files of configuration, whose folder is the first of [`Options::config`].
+    pub config_files: Option<Arc<ConfigFiles>>,
+    /// Whether entries are left out that the tree has no module for.
+    pub allow_missing: bool,
     /// Where the firmware is that modules ask for.
     pub firmware: Option<PathBuf>,
     /// The devices that the board has, as far as a device tree tells them.
@@ -75,6 +80,8 @@ impl Options {
             verbatim_manifest: None,
             include: Vec::new(),
             config: Vec::new(),
+            config_files: None,
+            allow_missing: false,
             firmware: None,
             devices: None,
             add_suppliers: true,
@@ -88,6 +95,11 @@ impl Options {
 
     pub(crate) fn config_folders(&self) -> Vec<&Path> {
         self.config.iter().map(PathBuf::as_path).collect()
+    }
+
+    /// A message about configuration, with the names of the files that the user has.
+    pub(crate) fn named(&self, message: &str) -> String {
+        self.config_files.as_ref().map_or(message.into(), |files| files.named(message))
     }
 }
 

@@ -13,6 +13,7 @@ use modest_loader::pin::Pin;
 use modest_loader::resolve::config::Config;
 use modest_loader::resolve::plan::{self, Action, Blacklists, PlanError};
 
+use super::several::{Missing, matching, means_several, module_in, together};
 use crate::board::{Board, KernelSpec, quoted};
 use crate::kernel::Tree;
 use crate::kernel::modprobe::Database;
@@ -26,6 +27,8 @@ pub struct Source {
     /// What comes last where no line hands over.
     hand_over: Option<String>,
     blacklists: Blacklists,
+    /// Whether entries are left out that the tree has no module for.
+    allow_missing: bool,
 }
 
 impl Source {
@@ -47,7 +50,7 @@ impl Source {
         let place = board.file.display().to_string();
         let directives = board.directives().map(|line| (place.clone(), line.into_bytes()));
         let lines = directives.chain(lines).collect();
-        Source { lines, hand_over: Some(board.hand_over().into()), blacklists: Blacklists::All }
+        Source { lines, hand_over: Some(board.hand_over().into()), blacklists: Blacklists::All, allow_missing: false }
     }
 
     /// The same, with these modules before all others.
@@ -59,10 +62,16 @@ impl Source {
         self
     }
 
+    /// The same; with `allow`, entries that the tree has no module for are left out with a note, as optional ones are.
+    pub fn allow_missing(mut self, allow: bool) -> Source {
+        self.allow_missing = allow;
+        self
+    }
+
     /// These modules and aliases, as modprobe would be asked for them.
     pub fn names(names: &[String]) -> Source {
         let lines = names.iter().map(|name| (name.clone(), name.clone().into())).collect();
-        Source { lines, hand_over: None, blacklists: Blacklists::Aliases }
+        Source { lines, hand_over: None, blacklists: Blacklists::Aliases, allow_missing: false }
     }
 }
 
@@ -105,6 +114,7 @@ impl Plan {
     /// Resolves what `source` says, with the modules of `tree` and what `database` says of them.
     pub fn resolve(source: &Source, tree: &Tree, database: &Database) -> Result<Plan> {
         let mut plan = Plan::default();
+        let mut errors = Vec::new();
         let mut hands_over = false;
         for (place, line) in &source.lines {
             let line = Line::parse(line).map_err(|e| anyhow!("{place}:{}: {}", e.column, e.problem))?;
@@ -112,7 +122,13 @@ impl Plan {
             match line {
                 Line::Empty => {}
                 Line::Entry(entry) => {
-                    plan.entry(tree, database, source.blacklists, &entry).with_context(|| place.clone())?;
+                    let added = plan.entry(tree, database, source.blacklists, &entry);
+                    match added.with_context(|| place.clone()) {
+                        Err(error) if error.is::<Missing>() && (entry.optional || source.allow_missing) => {
+                            plan.note(format!("{error:#}; left out"));
+                        }
+                        added => errors.extend(added.err()),
+                    }
                 }
                 // Before all others, whatever the board adds.
                 Line::Sealed => plan.rows.insert(0, Row::Directive(line.to_string())),
@@ -120,6 +136,7 @@ impl Plan {
                 directive => plan.rows.push(Row::Directive(directive.to_string())),
             }
         }
+        together(errors)?;
         if !hands_over {
             plan.rows.extend(source.hand_over.clone().map(Row::Directive));
         }
@@ -136,12 +153,15 @@ impl Plan {
         ensure!(!module.starts_with('/'), "{module} is not in {in_tree}; expected a name or a path below that");
         let device = entry.device.map(String::from);
         let step = ModuleLine { optional: entry.optional, device, ..ModuleLine::default() };
+        if means_several(tree, module) {
+            return self.entries(tree, database, blacklists, &Entry { module, ..*entry });
+        }
         if module.contains('/') {
             ensure!(is_below(module), "{module} leads out of {in_tree}; expected a path below that");
             if !tree.dir.join(module).is_file() {
                 let known = tree.indexed("modules.dep");
                 let near = did_you_mean(module, known.iter().map(|k| &**k));
-                bail!("no file {module} in {}{near}", tree.dir.display());
+                bail!(Missing(format!("no file {module} in {}{near}", tree.dir.display())));
             }
             let (path, times, sha256) = (entry.path, entry.times, entry.sha256.map(|pin| pin.to_string()));
             return self.add(ModuleLine {
@@ -155,6 +175,9 @@ impl Plan {
         }
         let mut result = Ok(());
         let planned = database.plan(blacklists, name::of(module).0, &mut |planned, config| {
+            if planned.is_target && matches!(planned.action, Action::Builtin) {
+                result = one_to_a_line(tree, entry);
+            }
             if result.is_ok() {
                 result = self.planned(entry, &step, planned, config);
             }
@@ -162,6 +185,17 @@ impl Plan {
         });
         result?;
         planned.map_err(|error| not_planned(tree, module, error))
+    }
+
+    /// Adds all modules that an entry means, as if each had a line of its own.
+    fn entries(&mut self, tree: &Tree, database: &Database, blacklists: Blacklists, entry: &Entry) -> Result<()> {
+        let what = entry.module;
+        let has_own = !entry.params.is_empty() || entry.sha256.is_some() || entry.size_bytes.is_some();
+        ensure!(!has_own, "{what} means several modules; parameters and digests belong to an entry of each");
+        for name in matching(tree, &tree.indexed("modules.dep"), what)? {
+            self.entry(tree, database, blacklists, &Entry { module: &name, ..*entry })?;
+        }
+        Ok(())
     }
 
     /// Adds what one step of modprobe's comes to, with `entry` being what asks for it and `step` what that says of all of them.
@@ -192,7 +226,9 @@ impl Plan {
             Action::Run(command) => bail!("{name}: a manifest cannot have its command: install {command}"),
             Action::Blacklisted => self.note(format!("{name} is blacklisted")),
             Action::Off => self.note(format!("{} is off, by an alias", entry.module)),
-            Action::Absent if planned.is_required => bail!("{}: there is no module {name}", entry.module),
+            Action::Absent if planned.is_required => {
+                bail!(Missing(format!("{}: there is no module {name}", entry.module)))
+            }
             Action::Builtin | Action::Absent => {}
         }
         Ok(())
@@ -314,7 +350,15 @@ pub(crate) fn not_planned(tree: &Tree, name: &str, error: PlanError) -> Error {
     let files = ["modules.dep", "modules.builtin"].iter().flat_map(|index| tree.indexed(index));
     let names: BTreeSet<_> = files.map(|file| name::of(&file).to_string()).collect();
     let near = did_you_mean(&name::of(name).to_string(), names.iter().map(String::as_str));
-    anyhow!("{name}: {error} in {dir}{near}")
+    Missing(format!("{name}: {error} in {dir}{near}")).into()
+}
+
+/// Checks that the parameters of a module that is built in are not modules: several in a line.
+fn one_to_a_line(tree: &Tree, entry: &Entry) -> Result<()> {
+    match module_in(tree, entry.params) {
+        Some(other) => bail!("{} and {other} are modules in a line; write one module to a line", entry.module),
+        None => Ok(()),
+    }
 }
 
 /// Checks that a module of the tree is the one that its entry means.

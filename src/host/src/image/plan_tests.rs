@@ -195,3 +195,55 @@ fn tests_needs(edges: &[(usize, usize)], module: usize, other: usize) -> bool {
     let mut direct = edges.iter().filter(|(from, to)| *from == module && to < from).map(|(_, to)| *to);
     direct.any(|to| to == other || tests_needs(edges, to, other))
 }
+
+fn files_of(manifest: &str) -> Result<Vec<String>> {
+    resolved(manifest).map(|(plan, _)| plan.steps().map(|step| step.file.clone()).collect())
+}
+
+#[test]
+fn a_folder_or_a_pattern_means_all_below_it() {
+    let all = ["k/mbcache.ko", "k/crc.ko", "k/jbd2.ko", "k/ext4.ko", "k/virtio_blk.ko"];
+    for several in ["k/", "k/*", "/lib/modules/6.1.0/k/*"] {
+        assert_eq!(files_of(several).unwrap(), all, "{several}");
+    }
+    assert_eq!(files_of("k/*bd2.ko @optional").unwrap(), ["k/crc.ko", "k/jbd2.ko"]);
+    for (line, says) in [
+        ("=drivers/mmc", "m:1: =drivers/mmc: matches no module in /"),
+        ("k/x*", "m:1: k/x*: matches no module in /"),
+        ("k/* a=1", "m:1: k/* means several modules; parameters and digests belong to an entry of each"),
+    ] {
+        let error = format!("{:#}", resolved(line).unwrap_err());
+        assert!(error.starts_with(says), "{error}");
+    }
+}
+
+#[test]
+fn all_that_is_missing_is_reported_at_once() {
+    let list = "ext4\nnone\nk/gone.ko\n=fs/none\nvirtio_blk\nvirtio_pci jbd2\n";
+    let error = format!("{:#}", resolved(list).unwrap_err());
+    let lines: Vec<_> = error.lines().collect();
+    let says = [
+        "4 entries cannot be resolved:",
+        "  m:2: none: no module and no alias of that name in /",
+        "  m:3: no file k/gone.ko in /",
+        "  m:4: =fs/none: matches no module in /",
+        "  m:6: virtio_pci and jbd2 are modules in a line; write one module to a line",
+        "  mark modules that need not be there @optional, or pass --allow-missing",
+    ];
+    assert_eq!(lines.len(), says.len(), "{error}");
+    lines.iter().zip(says).for_each(|(line, says)| assert!(line.starts_with(says), "{line}"));
+}
+
+#[test]
+fn what_may_be_missing_is_left_out_with_a_note() {
+    let list = "ext4\nnone\nvirtio_blk\n";
+    let optional = resolved("ext4\nnone @optional\nvirtio_blk").unwrap().0;
+    let (_tmp, tree) = tree(&FILES);
+    let source = Source::manifest(&board(MINIMAL).unwrap(), "m", list.as_bytes()).allow_missing(true);
+    for plan in [optional, resolve(&source, &tree).unwrap()] {
+        assert_eq!(plan.steps().count(), 5);
+        let notes: Vec<_> = plan.notes().collect();
+        assert!(notes[0].starts_with("m:2: none: no module and") && notes[0].ends_with("; left out"), "{notes:?}");
+        assert_eq!(notes.len(), 1);
+    }
+}

@@ -3,6 +3,7 @@
 mod aliases;
 mod builtin;
 mod config;
+pub mod config_files;
 pub mod depmod;
 mod exporters;
 pub mod files;

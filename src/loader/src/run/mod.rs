@@ -225,6 +225,8 @@ impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
         self.listed("rd.modules-load", false);
         // Meant for the root's own init too, which may have modules that are not here.
         self.listed("modules-load", true);
+        // Alpine's word.
+        self.listed("modules", true);
     }
 
     fn listed(&mut self, list: &'static str, optional: bool) {

@@ -121,9 +121,10 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
         let tree = self.open_tree()?;
         let mut is_done = true;
         let result = tree.plan(self.names.cmdline, Blacklists::All, asked.name, &mut |step, config| {
-            let done = match asked.by_device {
-                true => self.once(&tree, asked, step, config),
-                false => self.planned(&tree, asked, step, config),
+            let done = match (asked.by_device, step.is_required) {
+                (true, _) => self.once(&tree, asked, step, config),
+                (false, true) => self.planned(&tree, asked, step, config),
+                (false, false) => self.soft(&tree, asked, step, config),
             };
             if done == Done::Skipped && step.is_required && !step.is_target {
                 self.log.line(Level::Info, format_args!("{}: left out with what it needs", asked.name));
@@ -138,6 +139,20 @@ impl<'r, K: Kernel, L: Log> Run<'r, '_, K, L> {
         });
         self.names.tree = Some(tree);
         result
+    }
+
+    /// Does one step for a soft dependency, if that did not fail for another module: a processor that lacks what it needs still does.
+    fn soft(&mut self, tree: &Tree<K>, asked: Asked, step: plan::Step, config: Config) -> Done {
+        let key = name::hash(step.module.name);
+        if self.names.tried.contains(&(key, Done::Failed)) {
+            return Done::Failed;
+        }
+        let done = self.planned(tree, asked, step, config);
+        if done == Done::Failed {
+            // Where there is no place for it, it is tried again.
+            let _ = self.names.tried.push((key, done));
+        }
+        done
     }
 
     /// Does one step of a plan.

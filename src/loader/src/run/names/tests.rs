@@ -61,6 +61,17 @@ fn a_soft_dependency_that_fails_is_no_failure() {
 }
 
 #[test]
+fn a_soft_dependency_that_failed_is_not_tried_for_another_module() {
+    let config = "softdep a pre: c\nsoftdep bus pre: c\nsoftdep disk pre: c\n";
+    let fake = tree("a\nbus\ndisk\nc\n", config).answering(&[Err(Errno::ENODEV)]);
+    let (outcome, lines, calls) = run_on(&fake, "");
+    // Who asks for it by its name has it tried.
+    assert_eq!(calls, ["c", "a", "bus", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("ENODEV")).count(), 1, "{lines:?}");
+    assert_eq!((outcome.loaded, outcome.failed), (4, 0));
+}
+
+#[test]
 fn modules_of_another_kernel_are_named() {
     let fake = Fake::default().with_file("/m", b"a\n").with_file("/lib/modules/6.12.0/modules.dep", b"a.ko:\n");
     let (outcome, lines, _) = run_on(&fake, "");
@@ -85,6 +96,9 @@ fn who_boots_may_leave_modules_out() {
 
 #[test]
 fn the_command_line_asks_for_modules() {
+    let (outcome, _, calls) = run_on(&tree("a\n", ""), "modules=none,disk,c");
+    assert_eq!(calls, ["a", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")));
+    assert_eq!(outcome.failed, 0);
     let words = "modules-load=none,c rd.driver.pre=bus rd.modules_load=disk";
     let (outcome, lines, calls) = run_on(&tree("a\n", ""), words);
     assert_eq!(calls, ["bus", "a", "disk", "c"].map(|name| format!("finit {name}.ko \"\"")));
