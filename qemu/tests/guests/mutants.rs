@@ -49,7 +49,7 @@ fn those_that_the_kernel_refuses_are_told_of_on_the_build_host() {
         let (mut refused, mut passed) = (0, 0);
         let seed = number("MODEST_TEST_SEED", 1) as u64;
         for mutant in mutants(seed, number("MODEST_TEST_MUTANTS", 500), &own, &others).unwrap() {
-            let report = Report::of_file("m.ko", &mutant.file().unwrap(), true);
+            let report = Report::of_file("m.ko", &mutant.file().unwrap(), true).unwrap();
             let info = report.modules.first().map(|module| &module.info);
             let is_told = report.problems.iter().any(|problem| matches!(problem.kind, Kind::Elf | Kind::File));
             let is_other = info.is_none_or(|info| info.machine != Some(machine));

@@ -1,12 +1,17 @@
 //! Compression, both ways: reads what modules, firmware and kernels come in, writes what a kernel takes as initramfs and
 //! what the target reads as modules. The same input gives the same bytes, always.
 
+use std::ffi::CString;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, anyhow};
 use lzma_rust2::{CheckType, XzOptions, XzReader, XzWriter};
+use modest_loader::decode::ImageFile;
 use modest_loader::elf::{Fault, ends_in_zeros};
 use modest_loader::format::Format;
+use modest_loader::kernel::Kernel;
+use modest_loader::sys::Linux;
 
 /// The kernel's decoder allocates the dictionary whole, and a small machine has little.
 const XZ_DICTIONARY_BYTES: u32 = 1 << 20;
@@ -32,6 +37,29 @@ fn decode_of(bytes: &[u8], format: Format) -> Result<Vec<u8>> {
         Format::Zstd => image = zstd::decode_all(bytes)?,
     }
     Ok(image)
+}
+
+/// The name of a format that a kernel takes for an initramfs (lib/decompress.c) and nothing here reads.
+pub fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(&str, &[u8]); 4] =
+        [("lz4", b"\x02\x21\x4c\x18"), ("bzip2", b"BZh"), ("lzma", b"\x5d\0\0"), ("lzo", b"\x89LZO")];
+    MAGICS.iter().find(|(_, magic)| bytes.starts_with(magic)).map(|(name, _)| *name)
+}
+
+/// What of a compressed file the kernel's own decoder of modules does not take.
+pub fn beyond_kernel(bytes: &[u8]) -> Result<Option<&'static str>> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(bytes)?;
+    let path = CString::new(file.path().as_os_str().as_bytes())?;
+    let opened = Linux.open(&path).map_err(|errno| anyhow!("{errno}"))?;
+    let image = ImageFile::new(&Linux, opened).map_err(|errno| anyhow!("{errno}"))?;
+    // What is damaged is reported by whoever decodes it.
+    Ok(image.extent().ok().and_then(|extent| extent.beyond_kernel))
+}
+
+/// Whether it is an xz file without a check: what changes in it goes unseen.
+pub fn has_no_check(bytes: &[u8]) -> bool {
+    Format::of(bytes) == Format::Xz && bytes.get(7) == Some(&0)
 }
 
 /// Compresses `image`, as small as the format gets without asking much memory of the reader.

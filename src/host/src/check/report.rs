@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use anyhow::Result;
 use modest_loader::format::Format;
 use modest_loader::name;
 use serde::Serialize;
 
 use super::module::module;
 use super::problem::{Kind, Problem};
-use crate::codec::decode;
+use crate::codec::{beyond_kernel, decode, has_no_check};
 use crate::module::info::{ModuleInfo, Parameter};
 use crate::module::map::Map;
 
@@ -35,8 +36,8 @@ pub struct Checked {
 }
 
 impl Report {
-    /// Of one module's file: `bytes` is what it holds, compressed or not.
-    pub fn of_file(file: &str, bytes: &[u8], with_map: bool) -> Report {
+    /// Of one module's file: `bytes` is what it holds, compressed or not. An error where it cannot be looked at.
+    pub fn of_file(file: &str, bytes: &[u8], with_map: bool) -> Result<Report> {
         let mut report = Report::default();
         let has = Format::of(bytes);
         let named = name::strip_ko(file).map(|(_, named)| named);
@@ -50,20 +51,36 @@ impl Report {
             Err(error) => {
                 let cause = format!("not to be decompressed as {}: {error}", has.name());
                 report.problems.push(Problem::new(Kind::File, file, cause, "take the file as it was built"));
-                return report;
+                return Ok(report);
             }
         };
+        report.problems.extend(compression(file, bytes)?);
         let info = ModuleInfo::read(&image);
         report.problems.extend(module(file, &info));
         let map = (with_map && info.fault.is_none()).then(|| Map::of(&image, &info).ok()).flatten();
         report.modules.push(Checked { file: file.into(), info, map });
-        report
+        Ok(report)
     }
 
     /// Whether something keeps a module from being loaded.
     pub fn has_problem(&self) -> bool {
         self.problems.iter().any(Problem::is_problem)
     }
+}
+
+/// What a compressed file has that serves less well than it could.
+pub fn compression(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    if let Some(what) = beyond_kernel(bytes)? {
+        let cause = format!("the kernel's own decoder does not take it: {what}");
+        let remedy = "modest decodes it itself; `--check=crc32`, or a plain gzip, is for the kernel too";
+        problems.push(Problem::new(Kind::File, file, cause, remedy).warning());
+    }
+    if has_no_check(bytes) {
+        let remedy = "compress it with `xz --check=crc32`, or pin it";
+        problems.push(Problem::new(Kind::File, file, "it has no checksum, so damage goes unseen", remedy).warning());
+    }
+    Ok(problems)
 }
 
 impl fmt::Display for Checked {

@@ -61,6 +61,28 @@ pub struct Choice {
     pub symbols: Option<PathBuf>,
 }
 
+impl Choice {
+    /// The options that are given.
+    pub fn given(&self) -> Vec<&'static str> {
+        let Choice { kernel_modules, include, config, config_file, allow_missing, firmware, .. } = self;
+        let Choice { require_firmware, dtb, no_suppliers, manifest, symbols, .. } = self;
+        let all = [
+            ("--kernel-modules", kernel_modules.is_some()),
+            ("--include", !include.is_empty()),
+            ("--config", !config.is_empty()),
+            ("--config-file", !config_file.is_empty()),
+            ("--allow-missing", *allow_missing),
+            ("--firmware", firmware.is_some()),
+            ("--require-firmware", *require_firmware),
+            ("--dtb", dtb.is_some()),
+            ("--no-suppliers", *no_suppliers),
+            ("--manifest", manifest.is_some()),
+            ("--symbols", symbols.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option).collect()
+    }
+}
+
 #[derive(Args)]
 pub struct How {
     #[command(flatten)]

@@ -66,9 +66,10 @@ pub fn run(args: Args) -> Result<u8> {
         Some(disk) => Some(disk),
         None if board.qemu.disk == Layout::None => None,
         None => {
-            let _timed = Timed::new("making the root disk");
+            let timed = Timed::new("making the root disk");
             let file = tmp.path().join("disk");
             disk::make(&file, board.qemu.disk, board.qemu.disk_size.0, &kernel.busybox())?;
+            timed.done();
             Some(file)
         }
     };

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use modest_loader::name::strip_ko;
 
 use super::args::Choice;
 use super::make::chosen;
 use crate::board::Board;
 use crate::check::Report;
+use crate::codec;
 use crate::image::{self, Initramfs};
 use crate::kernel::KernelSymbols;
 
@@ -40,7 +41,8 @@ pub fn run(args: Args) -> Result<u8> {
     let Args { what, kernel, choice, map, json } = args;
     let mut reports = Vec::new();
     for what in &what {
-        reports.push(checked(what, kernel.as_deref(), &choice, map)?);
+        let asked = Asked { kernel: kernel.as_deref(), choice: &choice, map };
+        reports.push(asked.checked(what)?);
     }
     let (modules, problems) = reports.into_iter().map(|report| (report.modules, report.problems)).unzip();
     let (modules, problems): (Vec<Vec<_>>, Vec<Vec<_>>) = (modules, problems);
@@ -52,22 +54,50 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(report.has_problem().into())
 }
 
-/// Checks a module's file, an initramfs or a board, whichever `what` is.
-fn checked(what: &str, kernel_name: Option<&str>, choice: &Choice, map: bool) -> Result<Report> {
-    let path = Path::new(what);
-    if what.ends_with(".toml") || !path.exists() && !what.contains('/') && strip_ko(what).is_none() {
-        let board = Board::load(what)?;
-        let (tree, mut options) = chosen(&board, kernel_name, choice, PathBuf::new())?;
-        // What the file itself says is what is checked.
-        options.add_suppliers &= board.suppliers == Some(true);
-        return image::check(&board, board.kernel_spec(kernel_name)?, &tree, &options);
+/// What is asked of each thing that is checked.
+struct Asked<'a> {
+    kernel: Option<&'a str>,
+    choice: &'a Choice,
+    map: bool,
+}
+
+impl Asked<'_> {
+    /// Checks a module's file, an initramfs or a board, whichever `what` is.
+    fn checked(&self, what: &str) -> Result<Report> {
+        let path = Path::new(what);
+        if what.ends_with(".toml") || !path.exists() && !what.contains('/') && strip_ko(what).is_none() {
+            ensure!(!self.map, "{what} is a board; --map is for a module's file");
+            let board = Board::load(what)?;
+            let (tree, mut options) = chosen(&board, self.kernel, self.choice, PathBuf::new())?;
+            // What the file itself says is what is checked.
+            options.add_suppliers &= board.suppliers == Some(true);
+            return image::check(&board, board.kernel_spec(self.kernel)?, &tree, &options);
+        }
+        let bytes = std::fs::read(path).with_context(|| what.to_string())?;
+        if strip_ko(what).is_none()
+            && let Some(format) = codec::foreign(&bytes)
+        {
+            bail!("{what}: it is compressed by {format}, which mkmodest does not read; decompress it first");
+        }
+        if strip_ko(what).is_some() || !Initramfs::is_one(&bytes) {
+            self.takes(what, "a module's file", &["--map"])?;
+            return Report::of_file(what, &bytes, self.map);
+        }
+        self.takes(what, "an initramfs", &["--symbols"])?;
+        let symbols = self.choice.symbols.as_deref().map(KernelSymbols::read).transpose()?;
+        Initramfs::read(&bytes).and_then(|image| image.check(symbols.as_ref())).with_context(|| what.to_string())
     }
-    let bytes = std::fs::read(path).with_context(|| what.to_string())?;
-    if strip_ko(what).is_some() || !Initramfs::is_one(&bytes) {
-        return Ok(Report::of_file(what, &bytes, map));
+
+    /// An error if an option is given that means nothing for `kind`, which `what` is.
+    fn takes(&self, what: &str, kind: &str, options: &[&str]) -> Result<()> {
+        let mut given = self.choice.given();
+        given.extend(self.kernel.map(|_| "--kernel"));
+        given.extend(self.map.then_some("--map"));
+        match given.into_iter().find(|option| !options.contains(option)) {
+            Some(option) => bail!("{what} is {kind}, for which {option} means nothing; leave it out"),
+            None => Ok(()),
+        }
     }
-    let symbols = choice.symbols.as_deref().map(KernelSymbols::read).transpose()?;
-    Initramfs::read(&bytes).and_then(|image| image.check(symbols.as_ref())).with_context(|| what.to_string())
 }
 
 /// Prints a report for people: of modules that were named all, of a set what is wrong with it.

@@ -62,7 +62,7 @@ pub fn devices(file: Option<&Path>, tree: &Tree, symbols: Option<&KernelSymbols>
 
 /// Makes the image of a board, and prints its notes.
 pub fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
-    let _timed = Timed::new("making the image");
+    let timed = Timed::new("making the image");
     let kernel_name = what.kernel.as_deref();
     let init = how.init.clone().unwrap_or_else(|| image::default_init(board.arch));
     let (tree, options) = chosen(board, kernel_name, &how.choice, init)?;
@@ -78,6 +78,7 @@ pub fn make(board: &Board, what: &What, how: &How) -> Result<(Tree, Image)> {
     for note in &image.notes {
         eprintln!("mkmodest: {note}");
     }
+    timed.done();
     Ok((tree, image))
 }
 

@@ -15,8 +15,9 @@ impl Timed {
     }
 }
 
-impl Drop for Timed {
-    fn drop(&mut self) {
+impl Timed {
+    /// The step is done, and was no failure, whose error would be lost behind this.
+    pub fn done(self) {
         let seconds = self.1.elapsed().as_secs_f32();
         if seconds > 1.0 {
             eprintln!("mkmodest: {} took {seconds:.1} s", self.0);

@@ -1,7 +1,7 @@
 //! A kernel's modules on the build host, and what they are looked up in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +31,8 @@ impl Tree {
         Tree { dir: dir.into(), release: release.into(), made: None }
     }
 
-    /// Finds the tree: `dir` itself, or the only one in its `lib/modules`. Where depmod left no indexes, they are made.
+    /// Finds the tree: `dir` itself, or the only one in its `lib/modules` or `usr/lib/modules`. Where depmod left no
+    /// indexes, they are made.
     pub fn find(dir: &Path) -> Result<Tree> {
         let dir = fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
         if has_indexes(&dir) {
@@ -104,14 +105,44 @@ fn has_indexes(dir: &Path) -> bool {
     ["modules.dep", "modules.dep.bin"].iter().any(|index| dir.join(index).exists())
 }
 
-/// The folders of kernels in `lib/modules` of `dir`, or in `dir` if it is such a folder.
+/// The folders of kernels in `lib/modules` and `usr/lib/modules` of `dir`, or in `dir` if it is such a folder.
 fn versions(dir: &Path) -> Vec<PathBuf> {
-    let all = if dir.ends_with("lib/modules") { dir.to_path_buf() } else { dir.join("lib/modules") };
-    let entries = fs::read_dir(all).into_iter().flatten();
-    let mut versions: Vec<_> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    let all = match dir.ends_with("lib/modules") {
+        true => vec![dir.to_path_buf()],
+        false => ["lib/modules", "usr/lib/modules"].iter().filter_map(|path| below(dir, path)).collect(),
+    };
+    let entries = all.iter().flat_map(|all| fs::read_dir(all).into_iter().flatten());
+    let is_dir = |path: &PathBuf| path.is_dir();
+    let versions = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_dir);
+    let mut versions: Vec<_> = versions.filter_map(|version| fs::canonicalize(version).ok()).collect();
     versions.sort();
+    // `lib` is often a link to `usr/lib`.
+    versions.dedup();
     versions
+}
+
+/// The folder that `path` is in the root folder `root`, as a program whose root that is would find it: no link on the way
+/// leads out.
+fn below(root: &Path, path: &str) -> Option<PathBuf> {
+    // As many as the kernel follows (path_resolution(7)).
+    let mut links = 40;
+    let mut place = PathBuf::new();
+    let mut rest: Vec<_> = path.split('/').rev().map(PathBuf::from).collect();
+    while let Some(part) = rest.pop() {
+        match part.components().next() {
+            Some(Component::ParentDir) => drop(place.pop()),
+            Some(Component::RootDir) => place.clear(),
+            _ => place.push(part),
+        }
+        let Ok(target) = fs::read_link(root.join(&place)) else { continue };
+        links -= 1;
+        if links == 0 {
+            return None;
+        }
+        place.pop();
+        rest.extend(target.components().rev().map(|part| PathBuf::from(part.as_os_str())));
+    }
+    Some(root.join(place)).filter(|place| place.is_dir())
 }
 
 /// Whether a folder is named as the kernel whose modules it has.
@@ -152,7 +183,29 @@ mod tests {
             }
             fs::remove_file(one.join(index)).unwrap();
         }
-        fs::create_dir(tmp.path().join("lib/modules/6.2.0")).unwrap();
+        let usr = tmp.path().join("usr/lib/modules");
+        fs::create_dir_all(usr.join("6.2.0")).unwrap();
+        assert!(message(tmp.path()).contains("more than one kernel's modules"));
+        fs::write(usr.join("6.2.0/modules.dep"), "").unwrap();
+        fs::remove_dir_all(tmp.path().join("lib")).unwrap();
+        assert_eq!(Tree::find(tmp.path()).unwrap().release, "6.2.0");
+        // A link of a root to a place in that root, whatever the machine has there.
+        let link = |to: &str, from: &str| std::os::unix::fs::symlink(to, tmp.path().join(from)).unwrap();
+        link("/usr/lib", "lib");
+        assert_eq!(Tree::find(tmp.path()).unwrap().release, "6.2.0");
+        for to in ["x", "../../../../../usr/lib", "./x"] {
+            fs::remove_file(tmp.path().join("lib")).unwrap();
+            link(to, "lib");
+            let _ = fs::remove_file(tmp.path().join("x"));
+            link("/usr/lib", "x");
+            assert_eq!(below(tmp.path(), "lib/modules"), Some(usr.clone()), "{to}");
+        }
+        fs::remove_file(tmp.path().join("x")).unwrap();
+        link("lib", "x");
+        fs::remove_file(tmp.path().join("lib")).unwrap();
+        link("x", "lib");
+        assert_eq!(below(tmp.path(), "lib/modules"), None, "a loop");
+        fs::create_dir(usr.join("6.3.0")).unwrap();
         assert!(message(tmp.path()).contains("more than one kernel's modules"));
     }
     #[test]
