@@ -298,11 +298,11 @@ fn a_manifest_of_rubbish_costs_seconds() {
     });
     let console = scenario.boot().unwrap().wait_for("modest: stopped here").unwrap();
     line(&console, "mbcache: loaded by finit").unwrap();
-    line(&console, "and 65700 more like those: over REPORTED_ALIKE, 100, of a kind").unwrap();
+    line(&console, "and 63000 more like those: over REPORTED_ALIKE, 1000, of a kind").unwrap();
     let end = line(&console, "1 loaded, 0 present, 0 skipped, 66000 failed, ").unwrap();
     let ms: u32 = end.rsplit_once(", ").unwrap().1.trim_end_matches(" ms").parse().unwrap();
     println!("{end}");
-    assert!(ms < 20_000 && console.lines().count() < 600, "{end}");
+    assert!(ms < 20_000 && console.lines().count() < 4000, "{end}");
 }
 
 #[test]

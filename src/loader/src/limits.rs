@@ -103,8 +103,8 @@ pub const FILE_NAME_BYTES: usize = 255;
 pub const CONFIG_ERRORS: usize = 10;
 
 /// Lines of one kind that a run reports one by one: more than a manifest has entries that fail by themselves; on a serial line
-/// of 115,200 baud they take a second.
-pub const REPORTED_ALIKE: usize = 100;
+/// of 115,200 baud they take some seconds.
+pub const REPORTED_ALIKE: usize = 1000;
 
 /// The filter of the names in a folder without an index: with the 4,350 modules of Debian's arm64 one of 250 other names passes.
 pub const STEMS_BYTES: usize = 16 << 10;

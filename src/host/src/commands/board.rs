@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::make::devices;
+use super::make::{devices, find_tree};
 use super::way;
 use crate::board::Arch;
 use crate::codec::decode;
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 fn board_file(args: &Args) -> Result<String> {
-    let tree = Tree::find(&args.kernel_modules)?;
+    let tree = find_tree(&args.kernel_modules)?;
     let (symbols, _) = KernelSymbols::find(&tree, None);
     let devices = devices(Some(&args.dtb), &tree, symbols.as_ref())?;
     let mut modules = way::modules(&devices, args.root.as_deref(), args.all)?;

@@ -13,10 +13,17 @@ use crate::image::{self, Image, Options};
 use crate::kernel::{KernelConfig, KernelPackage, KernelSymbols, Tree, config_files};
 use crate::module::file::Change;
 
+/// The modules in a folder; each file that none of their indexes has is reported.
+pub fn find_tree(dir: &Path) -> Result<Tree> {
+    let tree = Tree::find(dir)?;
+    tree.passed_over.iter().for_each(|why| eprintln!("mkmodest: {why}; passed over"));
+    Ok(tree)
+}
+
 /// The modules that are meant, and what the image is to be made of but for its init.
 pub fn chosen(board: &Board, kernel_name: Option<&str>, choice: &Choice, init: PathBuf) -> Result<(Tree, Options)> {
     let (tree, kernel) = match &choice.kernel_modules {
-        Some(dir) => (Tree::find(dir)?, None),
+        Some(dir) => (find_tree(dir)?, None),
         None => {
             let kernel = KernelPackage::find(board, kernel_name)?;
             (kernel.tree.clone(), Some(kernel))

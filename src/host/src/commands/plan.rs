@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
-use super::make::devices;
+use super::make::{devices, find_tree};
 use super::way;
 use crate::board::Board;
 use crate::image::plan::{Plan, Source};
 use crate::kernel::config_files::given;
 use crate::kernel::modprobe::Database;
-use crate::kernel::{KernelPackage, KernelSymbols, Tree};
+use crate::kernel::{KernelPackage, KernelSymbols};
 
 /// Prints what to load for modules and aliases, in order, as modprobe resolves them
 #[derive(clap::Args)]
@@ -56,7 +56,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let Args { modules, board, kernel, config, config_file, cmdline, format, dtb, root, all, names } = args;
     let tree = match (modules, board) {
-        (Some(dir), _) => Tree::find(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?,
+        (Some(dir), _) => find_tree(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?,
         (None, board) => KernelPackage::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
     };
     let mut names = names;

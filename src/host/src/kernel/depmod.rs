@@ -31,6 +31,8 @@ pub struct Indexes {
     modules: Vec<Module>,
     /// For each, the places of all that it needs, what is needed first at the end.
     needed: Vec<Vec<usize>>,
+    /// Why which files are in none of the indexes.
+    passed_over: Vec<String>,
 }
 
 /// What a module says of itself.
@@ -71,7 +73,16 @@ impl Indexes {
             let read = || Module::read(file.clone(), &decode(&fs::read(&path)?)?);
             read().with_context(|| path.display().to_string())
         });
-        Self::of(modules.into_iter().collect::<Result<_>>()?, &order(dir)?)
+        // As for depmod, one file that is damaged or leads nowhere spoils no other.
+        let (read, broken): (Vec<_>, Vec<_>) = modules.into_iter().partition(Result::is_ok);
+        let passed_over = broken.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        let indexes = Self::of(read.into_iter().flatten().collect(), &order(dir)?)?;
+        Ok(Indexes { passed_over, ..indexes })
+    }
+
+    /// Why which files of the tree are in none of the indexes, a line for each.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     /// As [`Indexes::of_modules`], but of files that may be compressed, read by all cores at once.
@@ -92,7 +103,7 @@ impl Indexes {
             let paths: Vec<_> = circle.iter().map(|i| modules[*i].path.as_str()).collect();
             anyhow!("modules that need each other: {}", paths.join(" needs "))
         })?;
-        Ok(Indexes { needed: needed(&direct, &sorted), modules })
+        Ok(Indexes { needed: needed(&direct, &sorted), modules, passed_over: Vec::new() })
     }
 
     /// The text of `modules.dep`.

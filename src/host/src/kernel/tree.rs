@@ -23,12 +23,14 @@ pub struct Tree {
     pub release: String,
     /// Indexes, where depmod left none in `dir`.
     made: Option<Arc<TempDir>>,
+    /// Why which files are in none of these indexes, a line for each.
+    pub passed_over: Vec<String>,
 }
 
 impl Tree {
     /// The tree of that folder, which has indexes itself.
     pub fn new(dir: impl Into<PathBuf>, release: impl Into<String>) -> Tree {
-        Tree { dir: dir.into(), release: release.into(), made: None }
+        Tree { dir: dir.into(), release: release.into(), made: None, passed_over: Vec::new() }
     }
 
     /// Finds the tree: `dir` itself, or the only one in its `lib/modules` or `usr/lib/modules`. Where depmod left no
@@ -61,7 +63,13 @@ impl Tree {
         let Some(first) = files.first() else {
             bail!("{}: no modules in it and no lib/modules; expected a kernel's modules", dir.display());
         };
-        let release = if is_version(&dir) { file_name(&dir) } else { release_of(&dir.join(first))? };
+        let release = if is_version(&dir) {
+            file_name(&dir)
+        } else {
+            // One that is damaged does not tell.
+            let told = files.iter().find_map(|file| release_of(&dir.join(file)).ok());
+            told.map_or_else(|| release_of(&dir.join(first)), Ok)?
+        };
         let made = tempfile::Builder::new().prefix("mkmodest-").tempdir()?;
         let indexes = Indexes::of_tree(&dir)?;
         let weakdep = ("modules.weakdep", indexes.weakdep().into_bytes());
@@ -69,7 +77,7 @@ impl Tree {
             let path = made.path().join(name);
             fs::write(&path, bytes).with_context(|| path.display().to_string())?;
         }
-        Ok(Tree { dir, release, made: Some(Arc::new(made)) })
+        Ok(Tree { dir, release, made: Some(Arc::new(made)), passed_over: indexes.passed_over().to_vec() })
     }
 
     /// The folder with the indexes: depmod's, or those made in their place, which last as long as the tree.
@@ -213,11 +221,12 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("modules");
         fs::create_dir_all(dir.join("k")).unwrap();
-        fs::write(dir.join("k/b.ko"), module(&["vermagic=6.2.0 SMP", "depends=a"])).unwrap();
         fs::write(dir.join("k/a.ko"), module(&[])).unwrap();
         let error = format!("{:#}", Tree::find(&dir).unwrap_err());
         assert!(error.ends_with("k/a.ko: no vermagic in it; expected a folder lib/modules/VERSION"), "{error}");
         fs::write(dir.join("k/a.ko"), module(&["vermagic=6.3.0 SMP", "weakdep=b"])).unwrap();
+        fs::write(dir.join("k/b.ko"), module(&["vermagic=6.2.0 SMP", "depends=a"])).unwrap();
+        fs::write(dir.join("0.ko"), b"no module").unwrap();
         fs::write(dir.join("modules.builtin"), "k/c-d.ko\n").unwrap();
         let tree = Tree::find(&dir).unwrap();
         assert_eq!(tree.release, "6.3.0");
@@ -225,6 +234,9 @@ mod tests {
             (tree.indexed("modules.dep"), tree.indexed("modules.builtin")),
             (vec!["k/a.ko".into(), "k/b.ko".into()], vec!["c_d".into()])
         );
+        let [why] = &tree.passed_over[..] else { panic!("{:?}", tree.passed_over) };
+        assert!(why.contains("/0.ko: "), "{why}");
+        fs::remove_file(dir.join("0.ko")).unwrap();
         let made = tree.index_dir().to_path_buf();
         let other = tree.clone();
         drop(tree);

@@ -251,14 +251,14 @@ fn a_seal_comes_before_all_others() {
 #[test]
 fn what_is_wrong_a_thousand_times_is_counted_and_the_rest_is_loaded() {
     let mut manifest = String::new();
-    for i in 0..1000 {
+    for i in 0..2000 {
         manifest += &format!("unknown{i}\n/none/n{i}.ko\n@x{i}\n");
     }
     let (outcome, lines, calls) = run_on(&tree(&(manifest + "a\n"), ""), "");
-    assert_eq!((outcome.loaded, outcome.failed), (1, 3000));
+    assert_eq!((outcome.loaded, outcome.failed), (1, 6000));
     assert_eq!(calls, ["finit a.ko \"\""]);
-    assert_eq!(lines.last().unwrap(), "Error and 2700 more like those: over REPORTED_ALIKE, 100, of a kind");
-    assert_eq!(lines.len(), 3 * 100 + 1 + 1);
+    assert_eq!(lines.last().unwrap(), "Error and 3000 more like those: over REPORTED_ALIKE, 1000, of a kind");
+    assert_eq!(lines.len(), 3 * 1000 + 1 + 1);
 }
 
 #[test]
@@ -285,9 +285,9 @@ fn a_name_that_no_folder_has_costs_no_look_into_it() {
 
 #[test]
 fn many_files_of_modprobe_d_are_wrong_as_one_is() {
-    let fake = (0..300)
+    let fake = (0..1200)
         .fold(tree("a\n", ""), |fake, i| fake.with_file(&format!("/etc/modprobe.d/n{i}.conf"), b"nonsense a\n"));
     let (outcome, lines, _) = run_on(&fake, "");
-    assert_eq!((outcome.loaded, lines.len()), (1, 100 + 1 + 1), "{lines:?}");
-    assert_eq!(lines.last().unwrap(), "Error and 200 more like those: over REPORTED_ALIKE, 100, of a kind");
+    assert_eq!((outcome.loaded, lines.len()), (1, 1000 + 1 + 1), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "Error and 200 more like those: over REPORTED_ALIKE, 1000, of a kind");
 }
