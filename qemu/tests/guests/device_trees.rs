@@ -24,9 +24,7 @@ fn all_device_trees_are_read() {
     for (board, at_least, supplied_at_least) in KERNELS {
         let board = mkmodest::board::Board::read(&modest_qemu::project().join(format!("boards/{board}.toml"))).unwrap();
         let kernel = KernelPackage::find(&board, None).unwrap();
-        let symbols = KernelSymbols::read(&kernel.image()).unwrap();
-        let in_kernel = symbols.compatible();
-        let (start, drivers) = (Instant::now(), Arc::new(Drivers::read(&kernel.tree, in_kernel).unwrap()));
+        let (start, drivers) = (Instant::now(), Arc::new(drivers_of(&kernel)));
         let database = Database::read(&kernel.tree, &[], "", &mut |line| panic!("{line}")).unwrap();
         let pattern = format!("{}/dtb/**/*.dtb", kernel.dir.display());
         let (mut read, mut with_disk, mut supplied) = (0, 0, 0);
@@ -48,6 +46,17 @@ fn all_device_trees_are_read() {
         );
         assert!(read >= at_least && supplied >= supplied_at_least, "{read} {supplied}");
     }
+}
+
+/// The drivers of a kernel, those that it has in itself among them.
+fn drivers_of(kernel: &KernelPackage) -> Drivers {
+    let symbols = KernelSymbols::read(&kernel.image()).unwrap();
+    Drivers::read(&kernel.tree, symbols.compatible()).unwrap()
+}
+
+/// The devices of a board's own tree.
+fn devices_of(kernel: &KernelPackage) -> Devices {
+    Devices::load(&kernel.device_tree().unwrap(), drivers_of(kernel)).unwrap()
 }
 
 /// What `mkmodest check` would miss of what `mkmodest board` would write.
@@ -118,10 +127,10 @@ fn left_out(boards: &[&str]) -> usize {
     let (mut all, mut wrong) = (0, Vec::new());
     for board in boards {
         let mut scenario = Scenario::new(board, None).unwrap();
-        let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
-        let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
-        let Some(file) = scenario.kernel.device_tree() else { continue };
-        scenario.options.devices = Some(Arc::new(Devices::load(&file, drivers).unwrap()));
+        if scenario.kernel.device_tree().is_none() {
+            continue;
+        }
+        scenario.options.devices = Some(Arc::new(devices_of(&scenario.kernel)));
         scenario.options.add_suppliers = false;
         assert_eq!(problems(&scenario), [""; 0], "{board}");
         for at in 0..scenario.board.modules.len() {
@@ -168,9 +177,7 @@ fn the_boards_that_were_written_are_what_mkmodest_board_writes() {
     ];
     for name in written {
         let scenario = Scenario::new(name, None).unwrap();
-        let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
-        let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
-        let devices = Devices::load(&scenario.kernel.device_tree().unwrap(), drivers).unwrap();
+        let devices = devices_of(&scenario.kernel);
         let root = scenario.board.root_device.as_deref().map(|root| vec![devices.tree.find(root).unwrap()]);
         let mut modules = devices.modules_to_disks(&root.unwrap_or(devices.disks()));
         modules.push("ext4".into());
@@ -182,9 +189,7 @@ fn the_boards_that_were_written_are_what_mkmodest_board_writes() {
 /// Boards whose files lack a supplier boot all the same, and no device waits: the image has it, and loads it first.
 fn boots_with_what_is_added(board: &str, without: &str) {
     let mut scenario = Scenario::new(board, None).unwrap();
-    let symbols = KernelSymbols::read(&scenario.kernel.image()).unwrap();
-    let drivers = Drivers::read(&scenario.kernel.tree, symbols.compatible()).unwrap();
-    scenario.options.devices = Some(Arc::new(Devices::load(&scenario.kernel.device_tree().unwrap(), drivers).unwrap()));
+    scenario.options.devices = Some(Arc::new(devices_of(&scenario.kernel)));
     scenario.board.modules.retain(|module| name::of(&module.line).to_string() != without);
     let note = scenario.image().unwrap().notes.into_iter().find(|note| note.starts_with("suppliers go first"));
     assert!(note.as_ref().is_some_and(|note| note.ends_with(&format!(": {without}"))), "{note:?}");

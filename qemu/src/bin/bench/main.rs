@@ -4,7 +4,7 @@ mod machine;
 mod memory;
 mod speed;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use modest_qemu::project;
 
 fn main() -> Result<()> {
@@ -15,6 +15,22 @@ fn main() -> Result<()> {
         Some((what, rest)) if what == "speed" => speed::main(rest),
         _ => bail!("expected: memory [ARCH…], machine, or speed [ARCH…]"),
     }
+}
+
+/// Measures the subjects of these names, or all of them, and puts the text of each into a section of the document.
+fn for_architectures<S>(
+    what: &str, subjects: &[(&str, S)], names: &[String], measure: fn(&S) -> Result<String>,
+) -> Result<()> {
+    let known: Vec<_> = subjects.iter().map(|(name, _)| *name).collect();
+    for name in names {
+        ensure!(known.contains(&name.as_str()), "{name}: expected {}", known.join(", "));
+    }
+    for (name, subject) in subjects.iter().filter(|(own, _)| names.is_empty() || names.iter().any(|name| name == own)) {
+        let text = measure(subject).with_context(|| name.to_string())?;
+        println!("{text}");
+        write_section(&format!("{what} {name}"), &text)?;
+    }
+    Ok(())
 }
 
 /// Puts `text` into the document, in place of what it has between the marks of `section`, or at its end.

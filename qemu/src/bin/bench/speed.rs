@@ -125,15 +125,7 @@ struct Figures {
 }
 
 pub fn main(names: &[String]) -> Result<()> {
-    for name in names {
-        ensure!(SUBJECTS.iter().any(|s| s.name == name), "{name}: expected {}", SUBJECTS.map(|s| s.name).join(", "));
-    }
-    for subject in SUBJECTS.iter().filter(|s| names.is_empty() || names.iter().any(|name| name == s.name)) {
-        let text = measure(subject).with_context(|| subject.name.to_string())?;
-        println!("{text}");
-        super::write_section(&format!("speed {}", subject.name), &text)?;
-    }
-    Ok(())
+    super::for_architectures("speed", &SUBJECTS.map(|subject| (subject.name, subject)), names, measure)
 }
 
 fn measure(subject: &Subject) -> Result<String> {

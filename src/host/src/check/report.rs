@@ -69,7 +69,7 @@ impl Report {
 }
 
 /// What a compressed file has that serves less well than it could.
-pub fn compression(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
+fn compression(file: &str, bytes: &[u8]) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     if let Some(what) = beyond_kernel(bytes)? {
         let cause = format!("the kernel's own decoder does not take it: {what}");

@@ -47,7 +47,6 @@ pub fn root(set: &DeviceSet, root: &Root) -> Vec<Problem> {
 /// The problem of a root that no disk can bring.
 fn no_disk(set: &DeviceSet, root: &Root, named: Option<NodeId>) -> Option<Problem> {
     let kinds = kinds(set, root.word, named)?;
-    let is_there = |name: &str| set.has(name) || set.devices.drivers.is_builtin(name);
     let mut lacks = Vec::new();
     for kind in kinds {
         let candidates = match named {
@@ -55,14 +54,14 @@ fn no_disk(set: &DeviceSet, root: &Root, named: Option<NodeId>) -> Option<Proble
             None => candidates(set, kind),
         };
         let brings = brings(set, kind, &candidates);
-        if brings && is_there(kind.disk) {
+        if brings && set.is_there(kind.disk) {
             return None;
         }
         if brings {
             lacks.push(format!("{} makes a disk of what is found, and is not in the image", kind.disk));
         } else if kind.dev == "sd"
-            && !is_there("usb_storage")
-            && !is_there("uas")
+            && !set.is_there("usb_storage")
+            && !set.is_there("uas")
             && usb_hosts(set).any(|id| set.serves(id))
         {
             lacks.push("usb_storage is for a USB disk, and is not in the image".into());
@@ -113,8 +112,7 @@ fn candidates(set: &DeviceSet, kind: &DiskKind) -> Vec<NodeId> {
 /// Whether something brings a disk of that kind.
 fn brings(set: &DeviceSet, kind: &DiskKind, candidates: &[NodeId]) -> bool {
     let drivers = &set.devices.drivers;
-    let is_there = |name: &str| set.has(name) || drivers.is_builtin(name);
-    let stores = is_there("usb_storage") || is_there("uas");
+    let stores = set.is_there("usb_storage") || set.is_there("uas");
     let is_served = |id: &NodeId| set.serves(*id) && (!set.devices.is_usb_host(*id) || kind.dev != "sd" || stores);
     if candidates.iter().any(is_served) {
         return true;
@@ -129,7 +127,7 @@ fn brings(set: &DeviceSet, kind: &DiskKind, candidates: &[NodeId]) -> bool {
     let by_pci =
         |name: &String| !has_tree || has_pci(set) && (name.contains("pci") || name == "ahci" || name == "nvme");
     let is_usb_storage = |name: &String| drivers.path(name).is_some_and(|path| path.contains("/usb/storage/"));
-    let usb_by_pci = || is_there("xhci_pci") || is_there("ehci_pci");
+    let usb_by_pci = || set.is_there("xhci_pci") || set.is_there("ehci_pci");
     let can = |name: &String| {
         is_of_kind(name) && by_pci(name) || is_usb_storage(name) && kind.dev == "sd" && has_pci(set) && usb_by_pci()
     };
@@ -162,17 +160,16 @@ fn is_driven(set: &DeviceSet, device: NodeId) -> bool {
 /// The problem of a root whose file system nothing has.
 fn no_file_system(set: &DeviceSet, root: &Root) -> Option<Problem> {
     let drivers = &set.devices.drivers;
-    let is_there = |name: &str| set.has(name) || drivers.is_builtin(name);
     let (wanted, says): (Vec<&str>, _) = match root.types {
         Some(types) => (types.split(',').collect(), format!("rootfstype={types}")),
         None => (FILE_SYSTEMS.to_vec(), "no file system for a disk".into()),
     };
     // ext4 has the other two; what is no module of the tree is a name of something else.
     let of = |name: &str| {
-        if matches!(name, "ext2" | "ext3") && !is_there(name) { "ext4".into() } else { name.replace('-', "_") }
+        if matches!(name, "ext2" | "ext3") && !set.is_there(name) { "ext4".into() } else { name.replace('-', "_") }
     };
     let can_be_known = wanted.iter().any(|name| drivers.is_module(&of(name)));
-    if !can_be_known || wanted.iter().any(|name| is_there(&of(name))) {
+    if !can_be_known || wanted.iter().any(|name| set.is_there(&of(name))) {
         return None;
     }
     let of_named = wanted.iter().map(|name| of(name)).find(|name| drivers.is_module(name));

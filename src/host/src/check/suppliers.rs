@@ -114,7 +114,12 @@ impl DeviceSet<'_> {
 
     /// Whether the image has a module.
     pub fn has(&self, name: &str) -> bool {
-        self.loaded.iter().chain(self.later).any(|other| other == name)
+        self.all().any(|other| other == name)
+    }
+
+    /// Whether the image or the kernel has it.
+    pub fn is_there(&self, name: &str) -> bool {
+        self.has(name) || self.devices.drivers.is_builtin(name)
     }
 
     /// All modules of the image.
@@ -124,7 +129,7 @@ impl DeviceSet<'_> {
 
     /// Each module of the set with the devices that it is there for. One that supplies others of the set is there for those.
     fn wanted(&self) -> Vec<Wanted> {
-        let all: Vec<_> = self.loaded.iter().chain(self.later).collect();
+        let all: Vec<_> = self.all().collect();
         let mut supplies: HashMap<String, BTreeSet<NodeId>> = HashMap::new();
         for module in &all {
             for device in self.devices.driven_by(module) {
@@ -161,17 +166,10 @@ impl DeviceSet<'_> {
             "" => format!("is on the bus of {supplier}"),
             what => format!("{may} {what} from {supplier}"),
         };
-        let (fault, remedy) = match lack.is_late {
-            true => (format!("{name} is loaded after it"), format!("list {name} before {module}")),
-            false => (format!("{name} is not in the image"), format!("list {name} before {module}")),
-        };
-        let cause = format!("{consumer} ({module}) {relation}: {fault}");
-        Problem::new(
-            Kind::Supplier,
-            &self.devices.file,
-            cause,
-            format!("{remedy}, or write suppliers = true in the board file"),
-        )
+        let fault = if lack.is_late { "is loaded after it" } else { "is not in the image" };
+        let cause = format!("{consumer} ({module}) {relation}: {name} {fault}");
+        let remedy = format!("list {name} before {module}, or write suppliers = true in the board file");
+        Problem::new(Kind::Supplier, &self.devices.file, cause, remedy)
     }
 }
 

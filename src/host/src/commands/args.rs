@@ -64,8 +64,20 @@ pub struct Choice {
 impl Choice {
     /// The options that are given.
     pub fn given(&self) -> Vec<&'static str> {
-        let Choice { kernel_modules, include, config, config_file, allow_missing, firmware, .. } = self;
-        let Choice { require_firmware, dtb, no_suppliers, manifest, symbols, .. } = self;
+        // All are named, so that a new one is missed by the compiler.
+        let Choice {
+            kernel_modules,
+            include,
+            config,
+            config_file,
+            allow_missing,
+            firmware,
+            require_firmware,
+            dtb,
+            no_suppliers,
+            manifest,
+            symbols,
+        } = self;
         let all = [
             ("--kernel-modules", kernel_modules.is_some()),
             ("--include", !include.is_empty()),

@@ -71,10 +71,10 @@ fn board_file(args: &Args) -> Result<String> {
     let root = args.root.as_ref().map(|root| format!("root-device = {}\n", quoted(root))).unwrap_or_default();
     let list: Vec<_> = modules.iter().map(|name| quoted(name)).collect();
     let (kernel, dtb) = kernel(args)?;
-    let (disk, disk_args) = disk(&devices, args.root.as_deref());
+    let disk_args = disk_args(&devices, args.root.as_deref());
     Ok(format!(
         "description = {}\narch = \"{}\"\nmodules = [{}]\n{root}cmdline = {}\n\n[[kernel]]\n{kernel}dtb = {}\n\n\
-         [qemu]\nprogram = \"{}\"\nargs = [\"-M\", {}]\ndisk = \"{disk}\"\ndisk-args = [{disk_args}]\ntimeout-s = 240\n",
+         [qemu]\nprogram = \"{}\"\nargs = [\"-M\", {}]\ndisk = \"plain\"\ndisk-args = [{disk_args}]\ntimeout-s = 240\n",
         quoted(&format!("{model}: root on {}", args.root.as_deref().unwrap_or("a disk"))),
         arch.name(),
         list.join(", "),
@@ -132,23 +132,17 @@ fn kernel(args: &Args) -> Result<(String, String)> {
     Ok((keys, dtb))
 }
 
-/// The layout of the root disk, and how QEMU attaches it.
-fn disk(devices: &Devices, root: Option<&str>) -> (&'static str, &'static str) {
+/// How QEMU attaches the root disk.
+fn disk_args(devices: &Devices, root: Option<&str>) -> &'static str {
     let device = root.and_then(|name| devices.tree.find(name)).or(devices.disks().first().copied());
     let is_usb = device.is_some_and(|device| devices.is_usb_host(device));
-    let kind = device.and_then(|device| devices.disk_kind(device)).map(|kind| kind.dev);
-    match kind {
-        Some("mmcblk") => ("plain", r#""-drive", "file={disk},format=raw,if=sd""#),
+    match device.and_then(|device| devices.disk_kind(device)).map(|kind| kind.dev) {
+        Some("mmcblk") => r#""-drive", "file={disk},format=raw,if=sd""#,
         Some("sd") if is_usb => {
-            ("plain", r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "usb-storage,drive=root""#)
+            r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "usb-storage,drive=root""#
         }
-        Some("sd") => {
-            ("plain", r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "ide-hd,drive=root,bus=ide.0""#)
-        }
-        _ => (
-            "plain",
-            r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "virtio-blk-device,drive=root""#,
-        ),
+        Some("sd") => r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "ide-hd,drive=root,bus=ide.0""#,
+        _ => r#""-drive", "file={disk},format=raw,if=none,id=root", "-device", "virtio-blk-device,drive=root""#,
     }
 }
 

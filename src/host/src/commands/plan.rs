@@ -54,12 +54,11 @@ pub struct Args {
 
 /// Runs the command; returns the exit code.
 pub fn run(args: Args) -> Result<u8> {
-    let Args { modules, board, kernel, config, config_file, cmdline, format, dtb, root, all, names } = args;
+    let Args { modules, board, kernel, config, config_file, cmdline, format, dtb, root, all, mut names } = args;
     let tree = match (modules, board) {
         (Some(dir), _) => find_tree(&kernel.map_or(dir.clone(), |kernel| dir.join("lib/modules").join(kernel)))?,
         (None, board) => KernelPackage::find(&Board::load(&board.unwrap_or_default())?, kernel.as_deref())?.tree,
     };
-    let mut names = names;
     if let Some(file) = dtb {
         let (symbols, _) = KernelSymbols::find(&tree, None);
         let devices = devices(Some(&file), &tree, symbols.as_ref())?;

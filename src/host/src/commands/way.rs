@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::device_tree::{Devices, NodeId};
+use crate::device_tree::{Devices, NodeId, add_new};
 use crate::words::did_you_mean;
 
 /// The modules, in order: those on the way to the disk of `root`, or of all controllers; or with `all` those of all devices.
@@ -17,7 +17,7 @@ pub fn modules(devices: &Devices, root: Option<&str>, all: bool) -> Result<Vec<S
     let mut modules = devices.modules_to_disks(&wanted);
     if all {
         let mut of_all = devices.modules_for(&devices.ids().collect::<Vec<_>>());
-        of_all.extend(modules.into_iter().filter(|name| !of_all.contains(name)).collect::<Vec<_>>());
+        add_new(&mut of_all, modules);
         modules = of_all;
     }
     Ok(modules)

@@ -1,7 +1,7 @@
 //! The parts of a chip with several functions, whose drivers no device tree names.
 //!
 //! The driver of such a chip (drivers/mfd) makes a device for each function, by a name that the function's driver has as an
-//! alias, `platform:axp20x-regulator`. Which names, only the driver's own file tells, where they are texts.
+//! alias, `platform:axp20x-regulator`. Only the chip driver's own file has these names: they are texts in it.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Devices that may bring a disk, and what is on the way to it.
 
-use super::needs::Devices;
+use super::needs::{Devices, add_new};
 use super::tree::NodeId;
 
 /// A kind of disks.
@@ -75,7 +75,7 @@ impl Devices {
         modules
     }
 
-    /// The devices that bring disks: controllers of cards, eMMC, UFS and SATA; where there are none of these, of USB.
+    /// The devices that bring disks: controllers of cards, eMMC, UFS and SATA, or where the tree has no such device, of USB.
     pub fn disks(&self) -> Vec<NodeId> {
         let all: Vec<_> = self.ids().filter(|id| self.disk_kind(*id).is_some()).collect();
         let own: Vec<_> = all.iter().copied().filter(|id| !self.is_usb_host(*id)).collect();
@@ -86,11 +86,7 @@ impl Devices {
 /// Each of the names once, where it comes first.
 fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut found = Vec::new();
-    for name in names {
-        if !found.contains(&name) {
-            found.push(name);
-        }
-    }
+    add_new(&mut found, names);
     found
 }
 

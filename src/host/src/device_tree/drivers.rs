@@ -10,7 +10,7 @@ use modest_loader::resolve::pattern::matches_pattern;
 
 use super::cells::Cells;
 use super::tree::{DeviceTree, NodeId};
-use crate::kernel::Tree;
+use crate::kernel::{Tree, builtin_aliases};
 
 /// What drives a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,8 @@ struct Table {
 }
 
 impl Drivers {
-    /// Reads the indexes of a tree. What drivers in the kernel are compatible with, [`crate::kernel::KernelSymbols::compatible`] tells.
+    /// Reads the indexes of a tree; `in_kernel` is what drivers in the kernel are compatible with, as
+    /// [`crate::kernel::KernelSymbols::compatible`] finds it.
     pub fn read(tree: &Tree, in_kernel: Option<BTreeSet<String>>) -> Result<Drivers> {
         let mut drivers = Drivers { in_kernel, ..Drivers::default() };
         let aliases = aliases(tree)?;
@@ -71,13 +72,7 @@ impl Drivers {
         // depmod's alone, if the text is missing.
         let file = tree.dir.join("modules.builtin.modinfo");
         let modinfo = fs::read(&file).unwrap_or_default();
-        for text in modinfo.split(|b| *b == 0).filter_map(|text| str::from_utf8(text).ok()) {
-            if let Some((key, alias)) = text.split_once('=')
-                && let Some(module) = key.strip_suffix(".alias")
-            {
-                drivers.builtin.add(alias, module);
-            }
-        }
+        builtin_aliases(&modinfo).for_each(|(alias, module)| drivers.builtin.add(alias, module));
         Ok(drivers)
     }
 

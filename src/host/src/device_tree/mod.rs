@@ -16,6 +16,7 @@ mod tree;
 pub use disks::{DISK_KINDS, DiskKind};
 pub use drivers::{Driver, Drivers};
 pub use links::Link;
+pub(crate) use needs::add_new;
 pub use needs::{Devices, Need};
 pub use property::{Strength, in_words};
 pub use tree::{DeviceTree, Node, NodeId};

@@ -14,7 +14,7 @@ use super::tree::{DeviceTree, NodeId};
 /// The enabled devices of a tree, and what drives them.
 #[derive(Clone, Debug)]
 pub struct Devices {
-    /// The name of its file, for messages; empty if there is none.
+    /// The name of its file, for messages; empty where no device tree was read.
     pub file: String,
     /// The tree.
     pub tree: DeviceTree,
@@ -155,7 +155,7 @@ impl Devices {
 }
 
 /// Adds those that are not there.
-fn add_new(names: &mut Vec<String>, more: Vec<String>) {
+pub(crate) fn add_new(names: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
     for name in more {
         if !names.contains(&name) {
             names.push(name);

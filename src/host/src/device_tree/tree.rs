@@ -141,7 +141,7 @@ impl Node {
         words.map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]])).collect()
     }
 
-    /// A property as texts; what is not UTF-8 is none.
+    /// A property as texts, without those that are empty or not UTF-8.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         let texts = self.property(name).unwrap_or_default().split(|b| *b == 0);
         texts.filter_map(|text| str::from_utf8(text).ok()).filter(|text| !text.is_empty())
@@ -157,7 +157,7 @@ impl Node {
         self.texts("compatible")
     }
 
-    /// Its modalias, as the kernel makes it (`of_modalias` of drivers/of/module.c); of a node without `compatible`, none.
+    /// Its modalias, as the kernel makes it (`of_modalias` of drivers/of/module.c); `None` for a node without `compatible`.
     pub fn modalias(&self) -> Option<String> {
         let name = self.name.split('@').next().unwrap_or_default();
         let kind = self.text("device_type").unwrap_or_default();

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 /// The files in `dir` that a module means by `wanted`, a name or a pattern: the name of each there, and its path. Compressed
 /// ones stay so. They are where the kernel looks: in the folders for updates and for its release, and in `dir` itself
-/// (`fw_path` of drivers/base/firmware_loader/main.c). What leads out of the folder is none, for the kernel too (`name_contains_dotdot` of
-/// drivers/base/firmware_loader/main.c).
+/// (`fw_path` of drivers/base/firmware_loader/main.c). A name that leads out of the folder has no files,
+/// as the kernel refuses it (`name_contains_dotdot`, there too).
 pub(crate) fn firmware_files(dir: &Path, wanted: &str, release: &str) -> Result<Vec<(String, PathBuf)>> {
     if wanted.split('/').any(|part| part == "..") {
         return Ok(Vec::new());

@@ -39,9 +39,14 @@ pub fn builtin_bin(builtin: &str) -> Result<Vec<u8>> {
 
 /// The bytes of `modules.builtin.alias.bin`, from those of `modules.builtin.modinfo`.
 pub fn builtin_alias_bin(modinfo: &[u8]) -> Result<Vec<u8>> {
+    alias_index(builtin_aliases(modinfo).map(|(alias, module)| (alias, 0, module)))
+}
+
+/// The aliases in the bytes of `modules.builtin.modinfo`, each with its module.
+pub(crate) fn builtin_aliases(modinfo: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     let texts = modinfo.split(|b| *b == 0).filter_map(|text| str::from_utf8(text).ok());
-    alias_index(texts.filter_map(|text| {
+    texts.filter_map(|text| {
         let (key, alias) = text.split_once('=')?;
-        Some((alias, 0, key.strip_suffix(".alias")?))
-    }))
+        Some((alias, key.strip_suffix(".alias")?))
+    })
 }

@@ -16,6 +16,7 @@ mod package;
 mod symbols;
 mod tree;
 
+pub(crate) use builtin::builtin_aliases;
 pub use builtin::{builtin_alias_bin, builtin_bin, builtin_files};
 pub use config::KernelConfig;
 pub use exporters::TreeSymbols;

@@ -5,7 +5,7 @@ use core::fmt::{self, Display, Write};
 
 use super::cause::Cause;
 use super::errnos::of_open;
-use super::inquiry::zeros_at_end;
+use super::inquiry::zeros_in;
 use super::kallsyms;
 use crate::elf::{Bytes, Elf, Fault, NAME_BYTES, THIS_MACHINE};
 use crate::kernel::machine::is_live;
@@ -51,8 +51,8 @@ fn describe_file<K: Kernel>(kernel: &K, path: &CStr, out: &mut Out) {
         }
     });
     if let Err(failure) = looked {
-        let fault = kernel.open(path).ok().and_then(|file| zeros_at_end(kernel, &file));
-        out.problem(&Cause { failure, fault: fault.filter(|_| matches!(failure, Failure::Decode(_))) });
+        let fault = if matches!(failure, Failure::Decode(_)) { zeros_in(kernel, path) } else { None };
+        out.problem(&Cause { failure, fault });
     }
 }
 

@@ -38,11 +38,7 @@ fn image() -> Vec<u8> {
 fn encoded(image: &[u8], format: Format) -> Vec<u8> {
     match format {
         Format::Plain => image.into(),
-        Format::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(image).unwrap();
-            encoder.finish().unwrap()
-        }
+        Format::Gzip => super::tests::gzip(image),
         Format::Xz => {
             let options = lzma_rust2::XzOptions::with_preset(1);
             let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();

@@ -411,7 +411,7 @@ impl<'c> Config<'c> {
         found.flat_map(|command| command.rest.split_ascii_whitespace())
     }
 
-    /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty where there is none.
+    /// What the first `softdep` for the module says, which [`words_of`] takes apart; empty if no `softdep` is for it.
     pub fn softdep(self, name: &str) -> &'c str {
         let first = self.commands(Kind::Softdep).find(|command| matches_pattern(command.module, name));
         first.map_or("", |command| command.rest)

@@ -130,10 +130,8 @@ fn open_manifest<K: Kernel, L: Log>(kernel: &K, log: &mut L, path: &CStr) -> Opt
 
 impl<K: Kernel, L: Log> Run<'_, '_, K, L> {
     fn line(&mut self, at: At, line: Line) {
-        if matches!(line, Line::Empty) {
-            return;
-        }
-        let is_first = !core::mem::replace(&mut self.has_lines, true);
+        let is_first = !self.has_lines;
+        self.has_lines |= !matches!(line, Line::Empty);
         let keep = |text: &str| path::joined(&[text.as_bytes()]);
         let kept = match line {
             Line::Empty => return,

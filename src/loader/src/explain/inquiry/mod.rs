@@ -1,5 +1,7 @@
 //! The cause of what the kernel answered to a load: its log is asked first, then the file, then the machine.
 
+use core::ffi::CStr;
+
 use crate::decode::format_of;
 use crate::elf::{Bytes, Elf, Fault, FileBytes, NAME_BYTES, THIS_MACHINE, ends_in_zeros};
 use crate::errno::Errno;
@@ -125,15 +127,11 @@ impl<K: Kernel> Inquiry<'_, K> {
         }
     }
 
-    fn zeros_at_end(&self) -> Option<Fault> {
-        zeros_at_end(self.kernel, &self.kernel.open(self.load.file).ok()?)
-    }
-
     /// Reports a fault of the file, which needs no log.
     fn report_fault(&self, fault: Fault, report: Report) -> bool {
         self.log.skip(self.kernel);
         let fault = match fault {
-            Fault::Unreadable(_) => self.zeros_at_end().unwrap_or(fault),
+            Fault::Unreadable(_) => zeros_in(self.kernel, self.load.file).unwrap_or(fault),
             fault => fault,
         };
         report(&Cause { failure: self.load.failure, fault: Some(fault) });
@@ -191,7 +189,12 @@ fn examine<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
     }
 }
 
-pub(super) fn zeros_at_end<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
+/// The fault of the file at `path`, if it ends in zeros.
+pub(super) fn zeros_in<K: Kernel>(kernel: &K, path: &CStr) -> Option<Fault> {
+    zeros_at_end(kernel, &kernel.open(path).ok()?)
+}
+
+fn zeros_at_end<K: Kernel>(kernel: &K, file: &K::File) -> Option<Fault> {
     ends_in_zeros(&mut FileBytes { kernel, file }).is_ok_and(|does| does).then_some(Fault::EndsInZeros)
 }
 
