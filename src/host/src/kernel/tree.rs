@@ -117,7 +117,7 @@ fn has_indexes(dir: &Path) -> bool {
 fn versions(dir: &Path) -> Vec<PathBuf> {
     let all = match dir.ends_with("lib/modules") {
         true => vec![dir.to_path_buf()],
-        false => ["lib/modules", "usr/lib/modules"].iter().filter_map(|path| below(dir, path)).collect(),
+        false => OF_ROOT.iter().filter_map(|path| place_in(dir, path, Path::new("/"))).collect(),
     };
     let entries = all.iter().flat_map(|all| fs::read_dir(all).into_iter().flatten());
     let is_dir = |path: &PathBuf| path.is_dir();
@@ -127,6 +127,21 @@ fn versions(dir: &Path) -> Vec<PathBuf> {
     // `lib` is often a link to `usr/lib`.
     versions.dedup();
     versions
+}
+
+/// Where modules are in a root folder.
+const OF_ROOT: [&str; 2] = ["lib/modules", "usr/lib/modules"];
+
+/// The folder that `path` is in the root folder `root`. Links lead where they do for a program whose root that is. If that
+/// is not there, they lead where they do on this machine, whose own root is `machine`: a person may have made them to a
+/// kernel elsewhere, but never to the modules of the machine's own kernel.
+fn place_in(root: &Path, path: &str, machine: &Path) -> Option<PathBuf> {
+    let elsewhere = || {
+        let place = fs::canonicalize(root.join(path)).ok().filter(|place| place.is_dir())?;
+        let is_own = |own: &&str| fs::canonicalize(machine.join(own)).is_ok_and(|own| own == place);
+        (!OF_ROOT.iter().any(is_own)).then_some(place)
+    };
+    below(root, path).or_else(elsewhere)
 }
 
 /// The folder that `path` is in the root folder `root`, as a program whose root that is would find it: no link on the way
@@ -216,6 +231,31 @@ mod tests {
         fs::create_dir(usr.join("6.3.0")).unwrap();
         assert!(message(tmp.path()).contains("more than one kernel's modules"));
     }
+    #[test]
+    fn a_link_may_lead_to_a_kernel_elsewhere_but_not_to_the_machines_own() {
+        let tmp = tempfile::tempdir().unwrap();
+        let [root, elsewhere, machine] = ["root", "elsewhere", "machine"].map(|name| tmp.path().join(name));
+        for lib in [&elsewhere.join("lib"), &machine.join("usr/lib")] {
+            fs::create_dir_all(lib.join("modules/6.1.0")).unwrap();
+            fs::write(lib.join("modules/6.1.0/modules.dep"), "").unwrap();
+        }
+        fs::create_dir(&root).unwrap();
+        let linked_to = |to: &Path| {
+            let _ = fs::remove_file(root.join("lib"));
+            std::os::unix::fs::symlink(to, root.join("lib")).unwrap();
+            place_in(&root, "lib/modules", &machine)
+        };
+        let there = fs::canonicalize(elsewhere.join("lib/modules")).unwrap();
+        assert_eq!(linked_to(&elsewhere.join("lib")), Some(there.clone()));
+        assert_eq!(linked_to(Path::new("../elsewhere/lib")), Some(there));
+        assert_eq!(Tree::find(&root).unwrap().release, "6.1.0");
+        assert_eq!(linked_to(&machine.join("usr/lib")), None);
+        // What is in the root comes first.
+        let own = root.join("usr/lib/modules");
+        fs::create_dir_all(&own).unwrap();
+        assert_eq!(linked_to(Path::new("/usr/lib")), Some(own));
+    }
+
     #[test]
     fn indexes_are_made_where_there_are_none() {
         let tmp = tempfile::tempdir().unwrap();
